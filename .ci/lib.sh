@@ -1,0 +1,143 @@
+# shellcheck shell=bash
+# What the scripts beside this file share; it is sourced, never run.
+#
+# `prepare_package` makes .venv and installs the package from this checkout, `prepare_tests` adds what its tests need.
+# Both do nothing when that was done before with the same inputs. Set PYTHON to choose the interpreter.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+cache=$root/.cache
+
+# An activated .venv must not be the interpreter that makes .venv anew.
+PATH=${PATH//"$venv/bin:"/}
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+  say "error: $*"
+  exit 1
+}
+
+# Run a command as root: directly, or by sudo, which asks for a password only where somebody can type it.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif ! command -v sudo >/dev/null; then
+    return 1
+  elif [ -t 0 ]; then
+    sudo "$@"
+  else
+    sudo -n "$@"
+  fi
+}
+
+# Install Debian packages; their lists are fetched only where they are absent or too old to serve.
+apt_install() {
+  local install=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@")
+  command -v apt-get >/dev/null || return 1
+  say "Installing $* by apt"
+  as_root "${install[@]}" >/dev/null 2>&1 ||
+    { as_root apt-get -qq update && as_root "${install[@]}"; } >/dev/null
+}
+
+# Set `python` to the first interpreter that is new enough, and `identity` to what sets it apart from others.
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:+"$PYTHON"} ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if identity=$("$candidate" -c '
+import sys
+sys.version_info >= (3, 11) or sys.exit(1)
+print(sys.version, sys.base_prefix)' 2>/dev/null); then
+      python=$candidate
+      return 0
+    fi
+  done
+  return 1
+}
+
+# A step's record is a copy of its inputs, headed by the interpreter and the place, both of which a venv depends on.
+inputs_of() { (cd "$root" && printf '%s\n' "$identity" "$root" && cat "$@"); }
+
+is_done() {
+  local record=$venv/.done-$1
+  shift
+  [ -x "$venv/bin/python" ] && [ -f "$record" ] && inputs_of "$@" | cmp -s - "$record"
+}
+
+set_done() {
+  local record=$venv/.done-$1
+  shift
+  inputs_of "$@" >"$record"
+}
+
+pip_install() {
+  PIP_USER=0 "$1/bin/python" -m pip --disable-pip-version-check --no-input install --quiet --progress-bar off "${@:2}"
+}
+
+make_venv() {
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    local package
+    package=$("$python" -c 'import sys; print("python{}.{}-venv".format(*sys.version_info))')
+    apt_install "$package" || die "$python cannot make a virtual environment: as root, run 'apt-get install $package'"
+  fi
+  "$python" -m venv --clear "$1"
+}
+
+prepare_package() {
+  local pins=(deploy/requirements.txt .ci/requirements-build.txt)
+  find_python || {
+    [ -z "${PYTHON:-}" ] || die "PYTHON=$PYTHON is not Python 3.11 or later"
+    { apt_install python3 python3-venv && find_python; } || die "Python 3.11 or later is needed; set PYTHON to its path"
+  }
+  if ! is_done runtime "${pins[@]}"; then
+    say "Making .venv with $("$python" --version)"
+    make_venv "$venv"
+    pip_install "$venv" --require-hashes "${pins[@]/#/--requirement=$root/}"
+    set_done runtime "${pins[@]}"
+  fi
+  if ! is_done package pyproject.toml; then
+    say "Installing defender-sidecar from this checkout"
+    pip_install "$venv" --no-deps --no-build-isolation --editable "$root"
+    set_done package pyproject.toml
+  fi
+}
+
+have_prometheus() { prometheus --version && promtool --version; } >/dev/null 2>&1
+
+# Debian's own packages are unpacked below .cache: no root is needed, and no service is started on this machine. Where
+# the machine's package lists do not serve, a private copy of them is fetched, which needs no root either.
+unpack_debian() (
+  options=(-qq -o "APT::Sandbox::User=$(id -un)")
+  private=(-o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt/archives" -o Acquire::Languages=none)
+  mkdir -p "$cache/apt/lists/partial" "$cache/apt/archives/partial" && cd "$cache/apt" || return
+  apt-get "${options[@]}" download "$1" >/dev/null 2>&1 ||
+    { apt-get "${options[@]}" "${private[@]}" update && apt-get "${options[@]}" "${private[@]}" download "$1"; } >&2 ||
+    return
+  dpkg -x "$1"_*.deb "$cache/prometheus"
+)
+
+# Debian 12 has both programs in one package, Debian 13 has promtool in its own.
+unpack_prometheus() {
+  rm -rf "$cache/apt" "$cache/prometheus"
+  unpack_debian prometheus || return
+  [ -x "$cache/prometheus/usr/bin/promtool" ] || unpack_debian promtool || return
+  rm -rf "$cache/apt"
+}
+
+prepare_tests() {
+  local pins=(.ci/requirements-dev.txt)
+  prepare_package
+  if ! is_done tests "${pins[@]}"; then
+    say "Installing what the tests need"
+    pip_install "$venv" --require-hashes "${pins[@]/#/--requirement=$root/}"
+    set_done tests "${pins[@]}"
+  fi
+  export PATH=$PATH:$cache/prometheus/usr/bin
+  have_prometheus && return
+  command -v apt-get >/dev/null || die "the tests need 'prometheus' and 'promtool' on PATH (macOS: brew install prometheus)"
+  say "Unpacking Debian's prometheus below .cache"
+  unpack_prometheus || die "cannot download Debian's prometheus: put 'prometheus' and 'promtool' on PATH"
+  hash -r
+  have_prometheus || die "Debian's prometheus does not run on this machine: put 'prometheus' and 'promtool' on PATH"
+}

@@ -1,0 +1,115 @@
+"""The admin listener: metrics for Prometheus, and probes for whoever runs the process."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from enum import Enum
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from prometheus_client.exposition import choose_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from prometheus_client import CollectorRegistry, Gauge
+
+_SHUTDOWN_S: Final = 1.0
+
+
+class Phase(Enum):
+    """Where in its life the proxy is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class Readiness:
+    """Whether requests should be sent here; the gauge follows it."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._gauge = gauge
+        self._phase = Phase.STARTING
+        gauge.set(0)
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that the proxy is in."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
+        self._gauge.set(phase is Phase.SERVING)
+
+
+def admin_application(registry: CollectorRegistry, readiness: Readiness) -> web.Application:
+    """Return the application that answers `/metrics`, `/healthz` and `/readyz`."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        # Which of Prometheus' text formats is up to the scraper; exemplars are in OpenMetrics alone.
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except (TypeError, ValueError):
+            # It takes the version of a format for numbers.
+            encode, content_type = choose_encoder("")
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        is_ready = readiness.phase is Phase.SERVING
+        return web.Response(text=f"{readiness.phase.value}\n", status=200 if is_ready else 503)
+
+    application = web.Application()
+    application.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    return application
+
+
+@asynccontextmanager
+async def administering(application: web.Application, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
+    """Serve `application` and yield the address in use.
+
+    Raises:
+        OSError: the address is taken, or is not this machine's.
+    """
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
+    await runner.setup()
+    manager = runner.server
+    if manager is None:
+        raise RuntimeError("the runner has no server")
+    try:
+        server = await loop.create_server(lambda: _Connection(manager, loop=loop), host, port)
+        try:
+            address = server.sockets[0].getsockname()
+            yield address[0], address[1]
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+class _Connection(RequestHandler):
+    """A connection whose error pages name the status alone: aiohttp's own quote what the client sent."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - its text quotes the request
+        message: str | None = None,  # noqa: ARG002 - likewise
+    ) -> web.StreamResponse:
+        """Return a page that tells nothing but the status."""
+        if request.writer.output_size > 0:
+            raise ConnectionError
+        response = web.Response(status=status, text=f"{HTTPStatus(status).phrase}\n")
+        response.force_close()
+        return response

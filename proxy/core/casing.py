@@ -1,0 +1,216 @@
+"""The case check: which names and values of a body the catalog knows under another spelling."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, replace
+from heapq import nsmallest
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, TypeAlias
+
+from proxy.core.jsontext import pointer_token, respelt
+from proxy.core.model import (
+    NOTHING_FOUND,
+    CaseMismatch,
+    Findings,
+    JsonValue,
+    Kind,
+    Pointer,
+    UnknownName,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# ASCII alone: "\u212a" (the Kelvin sign) is not "k" to the upstream, whatever `str.lower` says.
+_FOLDED = {ord(upper): ord(upper) + 32 for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | dict.fromkeys(map(ord, "_- "))
+
+# "Did you mean" is a courtesy with a quadratic cost: few names, and short ones.
+_NEAR_NAMES_AT_MOST = 10
+_NEAR_LENGTH_AT_MOST = 64
+_NEAR_SIMILARITY = 0.8
+
+
+# Nobody misspells a parameter with more characters than this, and what is built from a name grows with it.
+_NAME_LENGTH_AT_MOST = 256
+
+
+def fold(name: str) -> str:
+    """Return `name` without the differences that the check overlooks: ASCII case, `_`, `-` and spaces.
+
+    A name of more than 256 characters is returned as it is: it is no spelling of anything.
+    """
+    return name.translate(_FOLDED) if len(name) <= _NAME_LENGTH_AT_MOST else name
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One documented parameter; `name` is the spelling that a fix proposes."""
+
+    name: str
+    required: bool
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """What the catalog knows of one place in a body: its names and its enumerated values.
+
+    An array has the shape of its elements; `array_levels` says how deep arrays nest here. `parameters` holds every
+    accepted spelling, `by_fold` every folded one that can mean only one parameter; `values` and `value_by_fold` are
+    the same for enumerated values.
+    """
+
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    by_fold: Mapping[str, Parameter] = field(default_factory=dict)
+    values: frozenset[str] = frozenset()
+    value_by_fold: Mapping[str, str] = field(default_factory=dict)
+    array_levels: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to compare with."""
+        return bool(self.parameters or self.values)
+
+
+def examine(document: JsonValue, shape: Shape) -> Findings:
+    """Return what `document`, as `jsontext.parse` reads it, spells otherwise than `shape`.
+
+    Places that the catalog does not know are not looked into, and arrays within arrays only where it has such. An
+    array stands for its elements, also where the catalog has one element alone, and the reverse. A folded name that
+    could mean two parameters is left to the upstream to judge, as is any name that resembles none. Never raises,
+    however deep the document.
+
+    Source: Defender for Endpoint, "Handling REST API errors", on the case of body parameters.
+    """
+    mismatches: list[CaseMismatch] = []
+    strange: list[_Strange] = []
+    duplicates: list[tuple[tuple[int, ...], Pointer]] = []
+    pending: list[_Place] = [] if _is_plain(document, shape) else [(document, shape, (), "", "")]
+    while pending:
+        value, shape, path, pointer, parameter_name = pending.pop()
+        match value:
+            case tuple():
+                names = _examine_names(value, shape, path, pointer)
+                mismatches += names.mismatches
+                duplicates += names.repeats
+                strange += (((*path, index), pointer, name, shape) for index, name in names.strange)
+                for index, (name, member) in enumerate(value):
+                    parameter = shape.parameters.get(name) or shape.by_fold.get(fold(name))
+                    if parameter is not None and not _is_plain(member, parameter.shape):
+                        place = (*path, index), pointer + pointer_token(name), parameter.name
+                        pending.append((member, parameter.shape, *place))
+            case list():
+                elements = shape if shape.array_levels <= 1 else replace(shape, array_levels=shape.array_levels - 1)
+                pending += (
+                    (element, elements, (*path, index), pointer + pointer_token(index), parameter_name)
+                    for index, element in enumerate(value)
+                    if not (_is_plain(element, shape) or (shape.array_levels <= 1 and isinstance(element, list)))
+                )
+            case str():
+                expected = shape.value_by_fold[fold(value)]
+                mismatches.append(
+                    CaseMismatch(
+                        Pointer(pointer), value, expected, parameter_name, Kind.VALUE,
+                        required=False, conflict=False, path=path,
+                    )
+                )  # fmt: skip
+    if not (mismatches or strange or duplicates):
+        return NOTHING_FOUND
+    # The order of positions is the order of the document, and a name stands before its value.
+    mismatches.sort(key=attrgetter("path", "kind"))
+    duplicates.sort()
+    unknown = tuple(
+        UnknownName(Pointer(pointer + pointer_token(name)), name, _near(name, shape))
+        for _, pointer, name, shape in nsmallest(_NEAR_NAMES_AT_MOST, strange, key=itemgetter(0))
+    )
+    return Findings(tuple(mismatches), unknown, len(strange), tuple(pointer for _, pointer in duplicates))
+
+
+def respell(text: bytes, mismatches: tuple[CaseMismatch, ...]) -> bytes:
+    """Return `text` with the misspelt names put right and every other byte as it was."""
+    return respelt(text, {m.path: m.expected for m in mismatches if m.kind is Kind.NAME})
+
+
+_Place: TypeAlias = tuple[JsonValue, Shape, tuple[int, ...], str, str]
+"""A value to look into, its shape, its position, the pointer to it, and the parameter it belongs to."""
+
+_Strange: TypeAlias = tuple[tuple[int, ...], str, str, Shape]
+"""A name that resembles none: its position, the pointer to its object, itself, and the shape of its object."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the names of one object show: the misspelt, those that resemble no known one, and the repeated."""
+
+    mismatches: tuple[CaseMismatch, ...] = ()
+    strange: tuple[tuple[int, str], ...] = ()
+    repeats: tuple[tuple[tuple[int, ...], Pointer], ...] = ()
+
+
+_NO_FINDINGS = _Names()
+
+
+def _is_plain(value: JsonValue, shape: Shape) -> bool:
+    """Whether `value` needs no look: a scalar, or a string that is spelt right or like nothing known."""
+    match value:
+        case tuple():
+            return not shape.parameters
+        case list():
+            return False
+        case str():
+            return value in shape.values or fold(value) not in shape.value_by_fold
+    return True
+
+
+def _examine_names(
+    pairs: tuple[tuple[str, JsonValue], ...], shape: Shape, path: tuple[int, ...], pointer: str
+) -> _Names:
+    """Return what the names of one object show, those of the objects inside it left aside."""
+    parameters = shape.parameters
+    names = dict(pairs)
+    if len(names) == len(pairs) and names.keys() <= parameters.keys():
+        return _NO_FINDINGS
+    spellings: dict[str, set[str]] = {}
+    wrong: list[tuple[int, str, Parameter]] = []
+    strange: list[tuple[int, str]] = []
+    for index, (name, _) in enumerate(pairs):
+        parameter = parameters.get(name)
+        if parameter is None:
+            parameter = shape.by_fold.get(fold(name))
+            if parameter is None:
+                strange.append((index, name))
+                continue
+            wrong.append((index, name, parameter))
+        spellings.setdefault(parameter.name, set()).add(name)
+    mismatches = tuple(
+        CaseMismatch(
+            Pointer(pointer + pointer_token(name)), name, parameter.name, parameter.name, Kind.NAME,
+            required=parameter.required and not spellings[parameter.name] & parameters.keys(),
+            conflict=len(spellings[parameter.name]) > 1, path=(*path, index),
+        )
+        for index, name, parameter in wrong
+    )  # fmt: skip
+    return _Names(mismatches, tuple(strange), _repeats(pairs, names, path, pointer))
+
+
+def _repeats(
+    pairs: tuple[tuple[str, JsonValue], ...], names: Mapping[str, JsonValue], path: tuple[int, ...], pointer: str
+) -> tuple[tuple[tuple[int, ...], Pointer], ...]:
+    """Return the names that stand in `pairs` more than once, each with the position of its first repeat."""
+    if len(names) == len(pairs):
+        return ()
+    seen: set[str] = set()
+    repeats: dict[str, int] = {}
+    for index, (name, _) in enumerate(pairs):
+        if name in seen:
+            repeats.setdefault(name, index)
+        seen.add(name)
+    return tuple(((*path, index), Pointer(pointer + pointer_token(name))) for name, index in repeats.items())
+
+
+def _near(name: str, shape: Shape) -> str | None:
+    """Return the documented name that `name` most resembles, if one comes close."""
+    if len(name) > _NEAR_LENGTH_AT_MOST:
+        return None
+    near = difflib.get_close_matches(fold(name), shape.by_fold, n=1, cutoff=_NEAR_SIMILARITY)
+    return shape.by_fold[near[0]].name if near else None

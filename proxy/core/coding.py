@@ -1,0 +1,66 @@
+"""Bounded decoding of content codings, for inspection alone: what is forwarded stays coded."""
+
+from __future__ import annotations
+
+import zlib
+
+
+class UndecodableError(ValueError):
+    """The content cannot be decoded: an unknown coding, or bytes that are not what they claim to be."""
+
+
+class DecodedTooLargeError(ValueError):
+    """The content decodes to more than the limit."""
+
+
+# The window bits tell zlib which wrapping to expect.
+_GZIP = 31
+_ZLIB = 15
+_RAW_DEFLATE = -15
+
+
+def decoded(body: bytes, codings: str, *, limit_bytes: int) -> bytes:
+    """Return `body` without the content codings that `codings`, the field's value, lists; the last was applied last.
+
+    `gzip`, `x-gzip`, `deflate` and `identity` are known (RFC 9110, 8.4.1). Holds at most `limit_bytes` of each layer.
+
+    Raises:
+        UndecodableError: a coding is unknown, or the bytes are damaged or incomplete.
+        DecodedTooLargeError: a layer is larger than `limit_bytes`.
+    """
+    for coding in reversed([name.strip().lower() for name in codings.split(",")]):
+        match coding:
+            case "" | "identity":
+                continue
+            case "gzip" | "x-gzip":
+                body = _inflated(body, _GZIP, limit_bytes)
+            case "deflate":
+                # RFC 9110, 8.4.1.2: the zlib format; some senders leave its wrapping out.
+                wrapped = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
+                body = _inflated(body, _ZLIB if wrapped else _RAW_DEFLATE, limit_bytes)
+            case _:
+                raise UndecodableError(coding)
+    return body
+
+
+def _inflated(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
+    """Return the content of `body`: of all its members, where it is gzip, which allows several (RFC 1952, 2.2)."""
+    pieces: list[bytes] = []
+    remaining = limit_bytes
+    while True:
+        inflater = zlib.decompressobj(window_bits)
+        try:
+            piece = inflater.decompress(body, remaining + 1)
+        except zlib.error as error:
+            raise UndecodableError from error
+        if len(piece) > remaining:
+            raise DecodedTooLargeError
+        if not inflater.eof:
+            raise UndecodableError
+        pieces.append(piece)
+        remaining -= len(piece)
+        body = inflater.unused_data
+        if not body:
+            return b"".join(pieces)
+        if window_bits != _GZIP:
+            raise UndecodableError

@@ -1,0 +1,131 @@
+"""Header fields: which may cross the proxy, which are replaced, and how a head is written."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from proxy.core.model import Fields
+
+PSEUDONYM: Final = b"defender-sidecar"
+"""What the proxy calls itself in `Via` and `Proxy-Status`; it hides the host's name (RFC 9110, 7.6.3)."""
+
+# RFC 9110, 7.6.1: the fields that a proxy removes whether Connection names them or not. "Trailer" is singular: the
+# plural in RFC 2616 was a slip (erratum 4522). Proxy-Authorization is meant for the next proxy, which is us (11.7.2).
+HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# Set anew for each leg: the authority is the upstream's, the length follows from the body, and a `100 Continue` is
+# answered by the listener, so that the upstream has nobody to send one to (RFC 9110, 10.1.1).
+_REQUEST_FRAMING: Final = frozenset({b"host", b"content-length", b"expect"})
+_RESPONSE_FRAMING: Final = frozenset({b"content-length"})
+
+# What a body that the proxy rewrites may not be covered by: RFC 9110, 7.7 and RFC 9530.
+_DIGESTS: Final = frozenset({b"content-digest", b"content-md5", b"digest", b"repr-digest", b"signature"})
+
+# RFC 9110, 5.5: field-vchar is visible ASCII or obs-text; within a value there may be spaces and tabs.
+_FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_LEFT_UNESCAPED: Final = "!#$&'*+^`|"
+
+
+def values(fields: Fields, name: bytes) -> list[bytes]:
+    """Return the value of each field line called `name` (in lower case), in order."""
+    return [value for key, value in fields if key.lower() == name]
+
+
+def joined(fields: Fields, name: bytes) -> str:
+    """Return the lines called `name` as one list (RFC 9110, 5.3), or an empty string."""
+    return b", ".join(values(fields, name)).decode("latin-1")
+
+
+def end_to_end_request(fields: Fields, http_version: bytes) -> Fields:
+    """Return what of a request's `fields` may cross the proxy, with our `Via` behind it.
+
+    `http_version` is the version received, such as `1.1`. Source: RFC 9110, 7.6.1 and 7.6.3.
+    """
+    return (*_end_to_end(fields, _REQUEST_FRAMING), (b"Via", http_version + b" " + PSEUDONYM))
+
+
+def end_to_end_response(fields: Fields) -> Fields:
+    """Return what of a response's `fields` may cross the proxy, its length left out. Source: RFC 9110, 7.6.1."""
+    return _end_to_end(fields, _RESPONSE_FRAMING)
+
+
+def _end_to_end(fields: Fields, framing: frozenset[bytes]) -> Fields:
+    dropped = HOP_BY_HOP | framing
+    nominated = values(fields, b"connection")
+    if nominated:
+        # The fields of the message's framing stay ours to set; a client cannot have `Via` removed by naming it, but
+        # any field it did nominate goes.
+        dropped |= {token.strip().lower() for line in nominated for token in line.split(b",")}
+    return tuple(line for line in fields if line[0].lower() not in dropped)
+
+
+def leads_back(fields: Fields) -> bool:
+    """Whether the request has passed this proxy before, by its `Via` (RFC 9110, 7.6.3)."""
+    return any(member.split()[1:2] == [PSEUDONYM] for line in values(fields, b"via") for member in line.split(b","))
+
+
+def replaced(fields: Fields, ours: Iterable[tuple[str, str]]) -> Fields:
+    """Return `fields` with each of `ours` set once, at the end, and its former lines gone."""
+    set_lines = tuple((name.encode("ascii"), value.encode("ascii")) for name, value in ours)
+    taken = {name.lower() for name, _ in set_lines}
+    return (*(line for line in fields if line[0].lower() not in taken), *set_lines)
+
+
+def is_covered(fields: Fields) -> bool:
+    """Whether a request's body may not be rewritten: it is signed, digested or marked `no-transform`."""
+    if any(name.lower() in _DIGESTS for name, _ in fields):
+        return True
+    return any(token.strip().lower() == "no-transform" for token in joined(fields, b"cache-control").split(","))
+
+
+def head(start_line: bytes, fields: Fields) -> bytes:
+    """Return a message head as it goes on the wire (RFC 9112, 2.1).
+
+    Raises:
+        ValueError: a part holds a control character, CR and LF among them, and could end the head early.
+    """
+    if not is_valid(start_line, fields):
+        raise ValueError("a control character in a message head")
+    lines = [start_line, b"\r\n"]
+    for name, value in fields:
+        lines += (name, b": ", value, b"\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def is_valid(start_line: bytes, fields: Fields) -> bool:
+    """Whether a head of these parts holds no control character but tabs (RFC 9110, 5.5; RFC 9112, 4)."""
+    return not (
+        _FORBIDDEN_IN_VALUE.search(start_line)
+        or any(_FORBIDDEN_IN_VALUE.search(value) or _FORBIDDEN_IN_VALUE.search(name) for name, value in fields)
+    )
+
+
+def as_token(text: str) -> str:
+    """Return `text` as an RFC 9110 token, everything that a token or the list around it cannot hold escaped (`%20`)."""
+    if _TOKEN.fullmatch(text) and "%" not in text:
+        return text
+    return quote(text, safe=_LEFT_UNESCAPED, errors="surrogatepass")
+
+
+def is_token(text: str, *, names: Collection[str] = ()) -> bool:
+    """Whether `text` can name a header field and is none of `names` (in lower case)."""
+    return _TOKEN.fullmatch(text) is not None and text.lower() not in names

@@ -1,0 +1,191 @@
+"""The nouns: what the rest of the proxy passes around, and nothing that acts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NewType, TypeAlias
+
+if TYPE_CHECKING:
+    from proxy.core.failure import Failure
+
+Fields: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Header field lines as they stand on the wire: name and value, in order, repeats included."""
+
+JsonValue: TypeAlias = Any
+"""Decoded JSON; its readers narrow it with `match`."""
+
+ErrorCode = NewType("ErrorCode", str)
+"""An error code as the upstream, or the proxy itself, wrote it."""
+
+RouteTemplate = NewType("RouteTemplate", str)
+"""A documented path with its parameters in braces: `/api/machines/{id}/isolate`."""
+
+TargetId = NewType("TargetId", str)
+"""A tracking ID that may stand in a header: 1 to 128 characters of visible ASCII."""
+
+Pointer = NewType("Pointer", str)
+"""A JSON Pointer (RFC 6901)."""
+
+
+class Mode(StrEnum):
+    """What is done with a body that holds a case mismatch."""
+
+    REJECT = "reject"
+    FIX = "fix"
+    OBSERVE = "observe"
+    OFF = "off"
+
+
+class Action(StrEnum):
+    """What was done with a case mismatch; a label of `case_mismatches_total`."""
+
+    REJECTED = "rejected"
+    FIXED = "fixed"
+    OBSERVED = "observed"
+
+
+class Origin(StrEnum):
+    """Who made an error response."""
+
+    UPSTREAM = "upstream"
+    PROXY = "proxy"
+
+
+class TargetSource(StrEnum):
+    """Where the target ID of an error was found."""
+
+    ENVELOPE = "envelope"
+    BODY = "body"
+    HEADER = "header"
+    PROXY = "proxy"
+
+
+class BodyResult(StrEnum):
+    """What came of checking a request body; a label of `bodies_total`."""
+
+    CLEAN = "clean"
+    MISMATCH = "mismatch"
+    UNKNOWN_NAMES = "unknown_names"
+    DUPLICATE_NAMES = "duplicate_names"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    UNREADABLE = "unreadable"
+
+
+class Kind(StrEnum):
+    """What is misspelt: the name of a parameter, or one of its enumerated values."""
+
+    NAME = "name"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class CaseMismatch:
+    """A name or an enumerated value that the catalog knows under another spelling.
+
+    `pointer` leads to the name as received (RFC 6901); `parameter` is the documented name that the mismatch
+    belongs to, also where a value is misspelt. `conflict` says that the same object holds the parameter under
+    another spelling too, so that no rewriting can keep its meaning. `path` is the position in the document:
+    the index of the member or element at each level, counted from 0.
+    """
+
+    pointer: Pointer
+    got: str
+    expected: str
+    parameter: str
+    kind: Kind
+    required: bool
+    conflict: bool
+    path: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownName:
+    """A name that no catalog entry explains, with the known name that it resembles."""
+
+    pointer: Pointer
+    got: str
+    near: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the check found in one body, each group in document order."""
+
+    mismatches: tuple[CaseMismatch, ...] = ()
+    unknown: tuple[UnknownName, ...] = ()
+    unknown_count: int = 0
+    duplicates: tuple[Pointer, ...] = ()
+
+
+NOTHING_FOUND = Findings()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEnvelope:
+    """The error shape of the Defender APIs: `{"error": {"code", "message", "target"}}`.
+
+    `target` is the tracking ID, or None where the envelope has none that is one; `request_id` is the ID that
+    OData and Graph keep in `innerError`.
+    """
+
+    code: ErrorCode
+    message: str
+    target: TargetId | None
+    request_id: TargetId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTag:
+    """All that is said about an error response, in headers, log and metrics alike.
+
+    `code` is verbatim; `label` is the documented code that it counts under, or `other`.
+    """
+
+    code: ErrorCode
+    label: str
+    message: str
+    target_id: TargetId
+    target_source: TargetSource
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole response that the proxy itself gives."""
+
+    status: int
+    reason: str
+    fields: Fields
+    body: bytes
+    tag: ErrorTag
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that is known about one exchange at its end; times in seconds, sizes in bytes.
+
+    `status` is None when the client left before it could be answered, `upstream_s` when nothing was sent upstream.
+    `resend` says why a request was sent a second time, `defect` where the proxy itself broke.
+    """
+
+    method: str
+    operation: str
+    route: RouteTemplate
+    status: int | None
+    request_id: str
+    duration_s: float
+    upstream_s: float | None
+    overhead_s: float
+    request_bytes: int
+    response_bytes: int
+    mode: Mode | None = None
+    body_result: BodyResult | None = None
+    findings: Findings = field(default=NOTHING_FOUND)
+    action: Action | None = None
+    error: ErrorTag | None = None
+    failure: Failure | None = None
+    resend: str | None = None
+    defect: str | None = None
+    trace_id: str | None = None

@@ -1,0 +1,124 @@
+"""What the proxy itself answers, and how an upstream's error is tagged."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from proxy.core import headers
+from proxy.core.codes import INVALID_REQUEST_BODY, MISSING_REQUIRED_PARAMETER, OTHER, ErrorCodes, reason_phrase
+from proxy.core.envelope import parse_envelope, parse_id, render_envelope
+from proxy.core.model import (
+    CaseMismatch,
+    ErrorCode,
+    ErrorTag,
+    Fields,
+    Findings,
+    Kind,
+    Origin,
+    Reply,
+    TargetId,
+    TargetSource,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from proxy.core.catalog import Operation
+    from proxy.core.failure import Failure
+
+TARGET_FIELDS: Final = (b"x-ms-request-id", b"request-id", b"x-ms-correlation-request-id")
+"""Where Microsoft's services put the ID of a request, in the order in which they are believed."""
+
+_NAMED_AT_MOST: Final = 10
+_DETAILS_AT_MOST: Final = 1000
+_NAME_LENGTH_AT_MOST: Final = 64
+
+
+def refuse(operation: Operation, findings: Findings, target: TargetId) -> Reply:
+    """Return the rejection of a body with mismatches: the upstream's own envelope, each mismatch in `details`.
+
+    Source: Defender for Endpoint, "Handling REST API errors", for the two codes; OData JSON Format 4.01, 21.1, for
+    `details`.
+    """
+    mismatches = findings.mismatches
+    code = MISSING_REQUIRED_PARAMETER if any(m.required for m in mismatches) else INVALID_REQUEST_BODY
+    told = ", ".join(map(explain, mismatches[:_NAMED_AT_MOST]))
+    if len(mismatches) > _NAMED_AT_MOST:
+        told += f" and {len(mismatches) - _NAMED_AT_MOST} more"
+    message = f"Body parameters are case-sensitive: {told} ({operation.method} {operation.template})."
+    details = [
+        {"code": "ParameterCaseMismatch", "target": _shortened(m.pointer, 4), "message": explain(m)}
+        for m in mismatches[:_DETAILS_AT_MOST]
+    ]
+    tag = ErrorTag(code, code, message, target, TargetSource.PROXY, Origin.PROXY)
+    return _own_reply(
+        HTTPStatus.BAD_REQUEST, "http_request_denied", tag, render_envelope(code, message, target, details)
+    )
+
+
+def reply_of(failure: Failure, target: TargetId, *, detail: str = "") -> Reply:
+    """Return the answer to a request that met `failure`; `detail` goes behind its message and holds no input."""
+    message = f"{failure.message} {detail}".strip()
+    tag = ErrorTag(ErrorCode(failure.code), failure.code, message, target, TargetSource.PROXY, Origin.PROXY)
+    return _own_reply(failure.status, failure.token, tag, render_envelope(failure.code, message, target))
+
+
+def tag_upstream_error(
+    status: int,
+    reason: str,
+    fields: Fields,
+    body: bytes | None,
+    *,
+    codes: ErrorCodes,
+    names: Collection[str],
+    own_target: TargetId,
+) -> ErrorTag:
+    """Return the tag of an upstream's response from 400 up.
+
+    `body` is decoded content, None where it could not be read whole; `names` are folded parameter names, which are
+    never a target ID; `own_target` is used when the response has no ID of its own.
+    """
+    envelope = parse_envelope(body, names) if body else None
+    if envelope is not None:
+        code, message = envelope.code, envelope.message
+        candidates = [(envelope.target, TargetSource.ENVELOPE), (envelope.request_id, TargetSource.BODY)]
+    else:
+        code, message = (codes.of_status(status) if body is not None else ErrorCode(OTHER)), reason
+        candidates = []
+    candidates += [
+        (parse_id(value.decode("latin-1")), TargetSource.HEADER)
+        for name in TARGET_FIELDS
+        for value in headers.values(fields, name)
+    ]
+    target, source = next(
+        ((target, source) for target, source in candidates if target is not None), (own_target, TargetSource.PROXY)
+    )
+    return ErrorTag(code, codes.label(code, Origin.UPSTREAM), message, target, source, Origin.UPSTREAM)
+
+
+def explain(mismatch: CaseMismatch) -> str:
+    """Return the mismatch as a person would say it, long spellings shortened."""
+    got = _shortened(mismatch.got)
+    if mismatch.kind is Kind.VALUE:
+        return f"value '{got}' of '{mismatch.parameter}' must be '{mismatch.expected}'"
+    if mismatch.conflict:
+        return f"'{got}' must be '{mismatch.expected}', of which the body holds another spelling too: keep one"
+    return f"'{got}' must be '{mismatch.expected}'"
+
+
+def _shortened(text: str, times: int = 1) -> str:
+    limit = _NAME_LENGTH_AT_MOST * times
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _own_reply(status: int, token: str, tag: ErrorTag, body: bytes) -> Reply:
+    fields: Fields = (
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-store"),
+        # RFC 9209, 2: who failed, and how.
+        (b"Proxy-Status", headers.PSEUDONYM + b"; error=" + token.encode("ascii")),
+    )
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        fields = (*fields, (b"Retry-After", b"1"))
+    return Reply(status, reason_phrase(status), fields, body, tag)

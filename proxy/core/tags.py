@@ -1,0 +1,174 @@
+"""One outcome, told three ways: response header fields, log fields, metric labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from proxy.core import headers
+from proxy.core.envelope import parse_id
+from proxy.core.model import Action, ErrorTag, Fields, Findings, Origin, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UPSTREAM_ERROR: Final = "upstream_error"
+CASE_MISMATCH: Final = "case_mismatch"
+PROXY_ERROR: Final = "proxy_error"
+REQUEST: Final = "request"
+
+_MS_ERROR_CODE: Final = "x-ms-error-code"
+_MISMATCHES_IN_HEADER_AT_MOST: Final = 10
+_MISMATCHES_IN_LOG_AT_MOST: Final = 50
+_MESSAGE_LENGTH_AT_MOST: Final = 1024
+_TEXT_LENGTH_AT_MOST: Final = 256
+_FIRST_ERROR_STATUS: Final = 400
+_TOO_MANY_REQUESTS: Final = 429
+
+
+class HeaderNames(Protocol):
+    """What the response header fields are called; the defaults are the ones shown."""
+
+    @property
+    def target_id(self) -> str:
+        """`X-Target-Id`."""
+
+    @property
+    def target_source(self) -> str:
+        """`X-Target-Source`."""
+
+    @property
+    def error_code(self) -> str:
+        """`X-Error-Code`."""
+
+    @property
+    def error_origin(self) -> str:
+        """`X-Error-Origin`."""
+
+    @property
+    def case_mismatch(self) -> str:
+        """`X-Case-Mismatch`."""
+
+    @property
+    def request_id(self) -> str:
+        """`X-Request-Id`."""
+
+
+def error_fields(tag: ErrorTag, names: HeaderNames, fields: Fields = ()) -> Iterator[tuple[str, str]]:
+    """Yield the header fields of an error response; `fields` are the ones it has already.
+
+    A code that cannot stand in a header (RFC 9110, 5.5) is given as its label.
+    """
+    code = parse_id(tag.code) or tag.label
+    yield names.error_code, code
+    yield names.error_origin, tag.origin
+    yield names.target_id, tag.target_id
+    yield names.target_source, tag.target_source
+    if not headers.values(fields, _MS_ERROR_CODE.encode("ascii")):
+        yield _MS_ERROR_CODE, code
+
+
+def mismatch_field(findings: Findings) -> str:
+    """Return the mismatches as `got=expected` items in visible ASCII, ten at the most, the rest counted as `+N`."""
+    items = [
+        f"{headers.as_token(m.got[:_TEXT_LENGTH_AT_MOST])}={headers.as_token(m.expected)}"
+        for m in findings.mismatches[:_MISMATCHES_IN_HEADER_AT_MOST]
+    ]
+    if (rest := len(findings.mismatches) - len(items)) > 0:
+        items.append(f"+{rest}")
+    return ", ".join(items)
+
+
+def log_event(outcome: Outcome) -> str:
+    """Return what the line about `outcome` is called."""
+    if outcome.failure is not None:
+        return PROXY_ERROR
+    if outcome.error is not None and outcome.error.origin is Origin.UPSTREAM:
+        return UPSTREAM_ERROR
+    return CASE_MISMATCH if outcome.action is not None else REQUEST
+
+
+def log_level(outcome: Outcome) -> str:
+    """Return how loud the line is: `error` for a failure on this side, `warning` for what a caller should mend."""
+    if outcome.failure is not None:
+        return "warning" if outcome.failure.is_client else "error"
+    if outcome.status == _TOO_MANY_REQUESTS:
+        return "info"
+    if outcome.error is not None or outcome.action is not None or outcome.findings.duplicates:
+        return "warning"
+    return "info"
+
+
+def is_worth_a_line(outcome: Outcome) -> bool:
+    """Whether `outcome` is told even where plain requests are not: a repeated name or a near miss is."""
+    if log_event(outcome) != REQUEST:
+        return True
+    return bool(outcome.findings.duplicates) or any(name.near for name in outcome.findings.unknown)
+
+
+def log_fields(outcome: Outcome) -> dict[str, object]:
+    """Return the fields of the line about `outcome`, those that do not apply left out.
+
+    Holds names and documented values, never a value of the body, a field of the request or its query.
+    """
+    error, findings = outcome.error, outcome.findings
+    fields: dict[str, object | None] = {
+        "method": outcome.method or None,
+        "operation": outcome.operation,
+        "route": outcome.route,
+        "status": outcome.status,
+        "error_code": _bounded(error.code) if error else None,
+        "error_message": _bounded(error.message, _MESSAGE_LENGTH_AT_MOST) if error else None,
+        "target_id": error.target_id if error else None,
+        "target_source": error.target_source.value if error else None,
+        "origin": error.origin.value if error else None,
+        "mode": outcome.mode.value if outcome.mode and findings.mismatches else None,
+        "action": outcome.action.value if outcome.action else None,
+        "mismatches": [
+            {"pointer": _bounded(m.pointer), "got": _bounded(m.got), "expected": m.expected}
+            for m in findings.mismatches[:_MISMATCHES_IN_LOG_AT_MOST]
+        ]
+        or None,
+        "mismatches_omitted": max(0, len(findings.mismatches) - _MISMATCHES_IN_LOG_AT_MOST) or None,
+        "did_you_mean": [
+            {"pointer": _bounded(name.pointer), "got": _bounded(name.got), "expected": name.near}
+            for name in findings.unknown
+            if name.near
+        ]
+        or None,
+        "duplicates": [_bounded(pointer) for pointer in findings.duplicates[:_MISMATCHES_IN_LOG_AT_MOST]] or None,
+        "duration_ms": round(outcome.duration_s * 1000, 3),
+        "upstream_ms": round(outcome.upstream_s * 1000, 3) if outcome.upstream_s is not None else None,
+        "request_bytes": outcome.request_bytes,
+        "response_bytes": outcome.response_bytes,
+        "request_id": outcome.request_id,
+        "trace_id": outcome.trace_id,
+        "failure": outcome.failure.label if outcome.failure else None,
+        "resend": outcome.resend,
+        "defect": outcome.defect,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def status_label(outcome: Outcome) -> str:
+    """Return the status as a label: `none` for a client that left unanswered, `other` outside 100 to 599."""
+    if outcome.status is None:
+        return "none"
+    return str(outcome.status) if 100 <= outcome.status <= 599 else "other"  # noqa: PLR2004 - RFC 9110, 15
+
+
+def is_throttled(outcome: Outcome) -> bool:
+    """Whether the upstream asks for fewer requests (RFC 6585, 4)."""
+    return (
+        outcome.status == _TOO_MANY_REQUESTS and outcome.error is not None and outcome.error.origin is Origin.UPSTREAM
+    )
+
+
+def mismatch_outcome(outcome: Outcome) -> str:
+    """Return what the upstream then said of a body with mismatches: `none`, `accepted` or `refused`."""
+    if outcome.action is Action.REJECTED or outcome.failure is not None or outcome.status is None:
+        return "none"
+    return "refused" if outcome.status >= _FIRST_ERROR_STATUS else "accepted"
+
+
+def _bounded(text: str, limit: int = _TEXT_LENGTH_AT_MOST) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,458 @@
+"""The main path: one request in, one response out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import traceback
+import uuid
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
+
+from proxy.core import check, headers, tags
+from proxy.core.catalog import METHODS, UNKNOWN, Operation
+from proxy.core.coding import DecodedTooLargeError, UndecodableError, decoded
+from proxy.core.envelope import parse_id
+from proxy.core.failure import Failure
+from proxy.core.model import Action, ErrorTag, Mode, Outcome, TargetId
+from proxy.core.replies import refuse, reply_of, tag_upstream_error
+from proxy.listener import RawResponse, own_response
+from proxy.upstream import UpstreamError, UpstreamRequest, UpstreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from proxy.core.catalog import Catalog
+    from proxy.core.codes import ErrorCodes
+    from proxy.core.model import Fields, Reply
+    from proxy.settings import Settings
+    from proxy.telemetry import Telemetry
+    from proxy.upstream import Upstream
+
+# A body above this is checked in a thread: below, the check takes less than switching to one does.
+_CHECKED_IN_THREAD_ABOVE_BYTES: Final = 32 * 1024
+
+_FIRST_ERROR_STATUS: Final = 400
+
+# RFC 9112, 3.2.2: in absolute-form the authority is part of the target; which host is asked stays ours to say.
+_ABSOLUTE_FORM: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
+
+# W3C Trace Context, 3.2: version, trace ID, parent ID, flags.
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+class RefusedError(Exception):
+    """The request cannot be carried, for a reason of its own."""
+
+    def __init__(self, failure: Failure, detail: str = "") -> None:
+        super().__init__(failure.label)
+        self.failure = failure
+        self.detail = detail
+
+
+class Exchange:
+    """Carries requests to one upstream by one catalog and one set of settings."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, codes: ErrorCodes, upstream: Upstream, telemetry: Telemetry
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.codes = codes
+        self.upstream = upstream
+        self.telemetry = telemetry
+        self.in_flight = 0
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Carry one request to the upstream and its answer back."""
+        self.in_flight += 1
+        self.telemetry.in_flight.inc()
+        course = _Course(self, request)
+        try:
+            return await course.run()
+        finally:
+            self.in_flight -= 1
+            self.telemetry.in_flight.dec()
+            self.telemetry.record(course.outcome())
+
+    def refuse(self, failure: Failure) -> Reply:
+        """Return the reply to bytes that never became a request, and count it as an exchange."""
+        reply = reply_of(failure, new_target())
+        request_id = str(uuid.uuid4())
+        self.telemetry.record(
+            Outcome(
+                method="", operation=UNKNOWN.name, route=UNKNOWN.template, status=reply.status, request_id=request_id,
+                duration_s=0, upstream_s=None, overhead_s=0, request_bytes=0, response_bytes=len(reply.body),
+                error=reply.tag, failure=failure,
+            )
+        )  # fmt: skip
+        names = self.settings.headers
+        ours = ((names.request_id, request_id), *tags.error_fields(reply.tag, names))
+        return replace(reply, fields=headers.replaced((_date(), *reply.fields), ours))
+
+    def mode_of(self, operation: Operation) -> Mode:
+        """Return what is done with a mismatch in a body of `operation`."""
+        return self.settings.check.operations.get(operation.name, self.settings.check.mode)
+
+
+class _Course:
+    """The course of one exchange: what is known of it so far, and the steps still to take."""
+
+    def __init__(self, exchange: Exchange, request: web.BaseRequest) -> None:
+        self._exchange = exchange
+        self._settings = exchange.settings
+        self._request = request
+        self._fields: Fields = request.raw_headers
+        self._operation = UNKNOWN
+        self._checked = check.UNCHECKED
+        self._started = perf_counter()
+        self._waited_s = 0.0
+        self._upstream_s: float | None = None
+        self._request_bytes = 0
+        self._response_bytes = 0
+        self._status: int | None = None
+        self._tag: ErrorTag | None = None
+        self._failure: Failure | None = None
+        self._resend: str | None = None
+        self._defect: str | None = None
+        self._request_id = _request_id(self._fields)
+
+    async def run(self) -> web.StreamResponse:
+        """Take the request through check, upstream and normalisation, and answer it whatever happens."""
+        try:
+            target = self._screened_target()
+            self._operation = self._exchange.catalog.match(self._request.method, target.decode("latin-1"))
+            body = await self._checked_body()
+            if self._checked.action is Action.REJECTED:
+                return await self._give(refuse(self._operation, self._checked.findings, new_target()))
+            response = await self._send(target, body)
+            try:
+                return await self._relay(response)
+            finally:
+                response.close()
+        except RefusedError as error:
+            self._failure = error.failure
+            return await self._give(reply_of(error.failure, new_target(), detail=error.detail))
+        except UpstreamError as error:
+            self._failure = error.failure
+            self._resend = error.resend
+            return await self._give(reply_of(error.failure, new_target()))
+        except (asyncio.CancelledError, ConnectionError):
+            # The client has left, or the process ends. Either way nobody reads an answer.
+            self._failure = self._failure or Failure.CLIENT_DISCONNECTED
+            raise
+        except Exception as error:
+            # The last resort: a defect of ours. Only its kind and place are told, as its text may quote the request.
+            self._failure = Failure.INTERNAL_ERROR
+            self._defect = _place(error)
+            if self._status is not None:
+                raise ConnectionAbortedError from error
+            return await self._give(reply_of(Failure.INTERNAL_ERROR, new_target()))
+
+    def outcome(self) -> Outcome:
+        """Return all that is known, once the exchange is over."""
+        duration_s = perf_counter() - self._started
+        checked = self._checked
+        return Outcome(
+            method=self._request.method,
+            operation=self._operation.name,
+            route=self._operation.template,
+            status=self._status,
+            request_id=self._request_id,
+            duration_s=duration_s,
+            upstream_s=self._upstream_s,
+            overhead_s=max(0.0, duration_s - self._waited_s),
+            request_bytes=self._request_bytes,
+            response_bytes=self._response_bytes,
+            mode=self._exchange.mode_of(self._operation),
+            body_result=checked.result,
+            findings=checked.findings,
+            action=checked.action,
+            error=self._tag,
+            failure=self._failure,
+            resend=self._resend,
+            defect=self._defect,
+            trace_id=_trace_id(self._fields),
+        )
+
+    def _screened_target(self) -> bytes:
+        """Return the request target in origin-form, byte for byte, or refuse what may not be forwarded."""
+        request, limits = self._request, self._settings.limits
+        if self._exchange.in_flight > self._settings.downstream.max_in_flight:
+            raise RefusedError(Failure.OVERLOADED)
+        if request.method not in METHODS:
+            raise RefusedError(Failure.METHOD_REFUSED)
+        if request.version < HttpVersion11 and (
+            request.version < HttpVersion10 or headers.values(self._fields, b"transfer-encoding")
+        ):
+            # RFC 9112, 6.1: in HTTP/1.0 that field has no meaning that both sides would share.
+            raise RefusedError(Failure.MALFORMED_REQUEST)
+        if sum(len(name) + len(value) + 4 for name, value in self._fields) > limits.head_bytes:
+            raise RefusedError(Failure.HEAD_TOO_LARGE)
+        if headers.leads_back(self._fields):
+            raise RefusedError(Failure.LOOP_DETECTED)
+        if limits.body_bytes and (request.content_length or 0) > limits.body_bytes:
+            raise RefusedError(Failure.BODY_TOO_LARGE)
+        target = request.raw_path.encode("utf-8", "surrogateescape")
+        if (authority := _ABSOLUTE_FORM.match(target)) is not None:
+            rest = target[authority.end() :]
+            target = rest if rest.startswith(b"/") else b"/" + rest
+        if request.method == "OPTIONS" and target == b"*":
+            return target
+        if not target.startswith(b"/") or b"#" in target:
+            raise RefusedError(Failure.MALFORMED_REQUEST, "Its target must be a path that starts with '/'.")
+        return target
+
+    async def _checked_body(self) -> bytes | AsyncIterator[bytes]:
+        """Return the body to forward: whole once it was checked, else as the stream that it comes in."""
+        if not self._request.body_exists:
+            return b""
+        mode = self._exchange.mode_of(self._operation)
+        shape = self._operation.body
+        if shape is None or not self._operation.is_checked or mode is Mode.OFF:
+            return await self._unchecked_body()
+        if not check.may_be_json(self._fields):
+            self._checked = check.NOT_JSON
+            return await self._unchecked_body()
+        limit_bytes = self._settings.check.max_body_bytes
+        if (self._request.content_length or 0) > limit_bytes:
+            self._checked = check.TOO_LARGE
+            return await self._unchecked_body()
+        body, is_whole = await self._read_up_to(limit_bytes)
+        if not is_whole:
+            self._checked = check.TOO_LARGE
+            return self._pieces(body)
+        arguments = (body, self._fields, shape, mode)
+        if len(body) > _CHECKED_IN_THREAD_ABOVE_BYTES:
+            self._checked = await asyncio.to_thread(check.check, *arguments, limit_bytes=limit_bytes)
+        else:
+            self._checked = check.check(*arguments, limit_bytes=limit_bytes)
+        return body if self._checked.fixed_body is None else self._checked.fixed_body
+
+    async def _unchecked_body(self) -> bytes | AsyncIterator[bytes]:
+        """Return the body as the stream that it is, or whole where it is here already and streaming would only cost."""
+        if self._request.content_length is None or not self._request.content.is_eof():
+            return self._pieces()
+        return b"".join([piece async for piece in self._pieces()])
+
+    async def _read_up_to(self, limit_bytes: int) -> tuple[bytes, bool]:
+        """Return the body so far and whether that is all of it; it stops at the first piece past `limit_bytes`."""
+        pieces: list[bytes] = []
+        async for piece in self._pieces():
+            pieces.append(piece)
+            if self._request_bytes > limit_bytes:
+                return b"".join(pieces), False
+        return b"".join(pieces), True
+
+    async def _pieces(self, first: bytes = b"") -> AsyncIterator[bytes]:
+        """Yield the request body as it arrives, behind the part of it that was read before.
+
+        Raises:
+            RefusedError: it is malformed, larger than the limit, or stops for longer than it may.
+            ConnectionError: the client has left.
+        """
+        if first:
+            yield first
+        elif _expects_continue(self._request) and self._request.transport is not None:
+            # RFC 9110, 10.1.1: the client waits for this; nobody has asked for its body before now.
+            self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        downstream, limits = self._settings.downstream, self._settings.limits
+        while True:
+            began = perf_counter()
+            try:
+                async with asyncio.timeout(downstream.body_timeout_s):
+                    piece = await self._request.content.readany()
+            except TimeoutError as error:
+                raise RefusedError(Failure.REQUEST_TIMEOUT) from error
+            except (web.RequestPayloadError, HttpProcessingError) as error:
+                raise RefusedError(Failure.MALFORMED_REQUEST) from error
+            finally:
+                self._waited_s += perf_counter() - began
+            if not piece:
+                return
+            self._request_bytes += len(piece)
+            if limits.body_bytes and self._request_bytes > limits.body_bytes:
+                raise RefusedError(Failure.BODY_TOO_LARGE)
+            yield piece
+
+    async def _send(self, target: bytes, body: bytes | AsyncIterator[bytes]) -> UpstreamResponse:
+        """Send the request upstream and return its response, head read."""
+        request = self._request
+        version = b"1.1" if request.version >= HttpVersion11 else b"1.0"
+        length: int | None = request.content_length
+        if isinstance(body, bytes) and (body or length is not None):
+            length = len(body)
+        began = perf_counter()
+        waited_s = self._waited_s
+        try:
+            response = await self._exchange.upstream.send(
+                UpstreamRequest(request.method, target, headers.end_to_end_request(self._fields, version), body, length)
+            )
+        finally:
+            self._upstream_s = perf_counter() - began
+            self._waited_s = waited_s + self._upstream_s
+        self._resend = response.resend
+        return response
+
+    async def _relay(self, response: UpstreamResponse) -> web.StreamResponse:
+        """Pass the upstream's response on, tagged if it is an error."""
+        fields = headers.end_to_end_response(response.fields)
+        body = b""
+        is_whole = False
+        if response.status >= _FIRST_ERROR_STATUS:
+            body, is_whole = await self._error_body(response)
+            content = self._decoded_error(body, fields) if is_whole else None
+            self._tag = tag_upstream_error(
+                response.status,
+                response.reason,
+                fields,
+                content,
+                codes=self._exchange.codes,
+                names=self._exchange.catalog.names,
+                own_target=new_target(),
+            )
+        fields = self._tagged(fields)
+        length = len(body) if body and is_whole else response.length
+        outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")
+        self._status = response.status
+        self._response_bytes = len(body)
+        await outgoing.prepare(self._request)
+        if not is_whole:
+            await self._stream(response, outgoing, body)
+        await self._within_write_timeout(outgoing.write_eof())
+        return outgoing
+
+    async def _stream(self, response: UpstreamResponse, outgoing: RawResponse, first: bytes) -> None:
+        """Write the body piece by piece; the slower side sets the pace, and memory holds one piece.
+
+        Raises:
+            ConnectionError: either side broke off; the client sees that the response is not whole.
+        """
+        if first:
+            await self._within_write_timeout(outgoing.write(first))
+        elif not response.is_whole:
+            outgoing.send_head()
+        began = perf_counter()
+        try:
+            while piece := await response.read():
+                self._response_bytes += len(piece)
+                await self._within_write_timeout(outgoing.write(piece))
+        except UpstreamError as error:
+            # The head is out, so that no status can tell of this: ending the connection early has to.
+            self._failure = error.failure
+            outgoing.break_off()
+            raise ConnectionAbortedError from error
+        finally:
+            streamed_s = perf_counter() - began
+            self._waited_s += streamed_s
+            self._upstream_s = (self._upstream_s or 0.0) + streamed_s
+
+    async def _error_body(self, response: UpstreamResponse) -> tuple[bytes, bool]:
+        """Return as much of an error's body as may be held, and whether that is all of it."""
+        limit_bytes = self._settings.errors.max_body_bytes
+        pieces: list[bytes] = []
+        size = 0
+        began = perf_counter()
+        try:
+            while size <= limit_bytes:
+                piece = await response.read()
+                if not piece:
+                    return b"".join(pieces), True
+                pieces.append(piece)
+                size += len(piece)
+            return b"".join(pieces), False
+        finally:
+            read_s = perf_counter() - began
+            self._waited_s += read_s
+            self._upstream_s = (self._upstream_s or 0.0) + read_s
+
+    def _decoded_error(self, body: bytes, fields: Fields) -> bytes:
+        """Return the content of an error's body for reading; what cannot be decoded is read as it is."""
+        codings = headers.joined(fields, b"content-encoding")
+        if not codings:
+            return body
+        try:
+            return decoded(body, codings, limit_bytes=self._settings.errors.max_body_bytes)
+        except (UndecodableError, DecodedTooLargeError):
+            return body
+
+    async def _give(self, reply: Reply) -> web.StreamResponse:
+        """Answer with a reply of the proxy's own."""
+        self._tag = reply.tag
+        self._status = reply.status
+        self._response_bytes = len(reply.body)
+        outgoing = own_response(replace(reply, fields=self._tagged((_date(), *reply.fields))))
+        is_done = self._failure not in {Failure.METHOD_REFUSED, Failure.MALFORMED_REQUEST}
+        if not (is_done and self._request.content.is_eof()):
+            # What follows would be the rest of a body that nobody wants, or the inside of a tunnel that was refused.
+            outgoing.force_close()
+        await outgoing.prepare(self._request)
+        await self._within_write_timeout(outgoing.write_eof())
+        return outgoing
+
+    def _tagged(self, fields: Fields) -> Fields:
+        """Return `fields` with what the proxy has to say in headers."""
+        names = self._settings.headers
+        ours = [(names.request_id, self._request_id)]
+        if self._tag is not None:
+            ours += tags.error_fields(self._tag, names, fields)
+        if self._checked.action in {Action.FIXED, Action.OBSERVED} and self._settings.check.report_header:
+            ours.append((names.case_mismatch, tags.mismatch_field(self._checked.findings)))
+        return headers.replaced(fields, ours)
+
+    async def _within_write_timeout(self, writing: Awaitable[None]) -> None:
+        """Await `writing` for as long as a client may take to read on.
+
+        Raises:
+            ConnectionError: it took longer; the connection is gone.
+        """
+        try:
+            async with asyncio.timeout(self._settings.downstream.write_timeout_s):
+                await writing
+        except TimeoutError as error:
+            self._failure = Failure.CLIENT_WRITE_TIMEOUT
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionAbortedError from error
+
+
+def new_target() -> TargetId:
+    """Return a target ID for an error that has none."""
+    return TargetId(str(uuid.uuid4()))
+
+
+def _request_id(fields: Fields) -> str:
+    """Return the client's own ID for the request where it sent one that may stand in a header, else a new one."""
+    for name in (b"x-request-id", b"client-request-id"):
+        for value in headers.values(fields, name):
+            if (request_id := parse_id(value.decode("latin-1"))) is not None:
+                return request_id
+    return str(uuid.uuid4())
+
+
+def _trace_id(fields: Fields) -> str | None:
+    for value in headers.values(fields, b"traceparent"):
+        if (match := _TRACEPARENT.fullmatch(value.decode("latin-1"))) is not None:
+            return match[1]
+    return None
+
+
+def _expects_continue(request: web.BaseRequest) -> bool:
+    return request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"
+
+
+def _date() -> tuple[bytes, bytes]:
+    return b"Date", formatdate(usegmt=True).encode("ascii")
+
+
+def _place(error: BaseException) -> str:
+    """Return the kind of `error` and the line that raised it, its text left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

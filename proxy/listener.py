@@ -1,0 +1,343 @@
+"""The client's side of the proxy: connections, their limits, and responses written byte for byte.
+
+aiohttp parses requests and runs one handler after the other on each connection. What it would do on its own beyond
+that is replaced here: error pages that echo input, tracebacks that hold it, fields that a response did not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_writer import HttpVersion11, StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from proxy.core import headers
+from proxy.core.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+    from proxy.core.model import Fields, Reply
+    from proxy.settings import Settings
+
+_IDLE_SWEEP_S: Final = 0.02
+_LINGERING_S: Final = 5.0
+_LAST_MOMENT_S: Final = 0.1
+
+# RFC 9110, 6.4.1 and RFC 9112, 6.3: responses that end with their head, whatever their fields say.
+_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text says which, why, and what to do."""
+
+
+class HeadWriter(StreamWriter):
+    """A writer that takes a message head in bytes, so that nothing is lost in another encoding."""
+
+    def hold_head(self, head: bytes) -> None:
+        """Keep `head` until the first piece of the body, to go out with it, or until `send_headers`."""
+        self._headers_buf = head
+        self._headers_written = False
+
+
+class RawResponse(web.StreamResponse):
+    """A response with exactly the fields given, but for its framing and `Connection`.
+
+    `length` is the announced size of the body in bytes; None where only its end will tell. `body` is what
+    `write_eof` sends last, whole responses therefore in one piece with their head.
+    """
+
+    def __init__(self, status: int, reason: str, fields: Fields, length: int | None, body: bytes = b"") -> None:
+        super().__init__(status=status)
+        self._raw_reason = reason.encode("utf-8", "surrogateescape")
+        self._raw_fields = fields
+        self._length = length
+        self._last_piece = body
+        self._ends_with_connection = False
+
+    async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Hold the head in the writer; it leaves with the first piece of the body."""
+        writer = request.writer
+        if not isinstance(writer, HeadWriter) or not isinstance(request.protocol, ClientConnection):
+            raise TypeError(writer)
+        self._req = request
+        self._payload_writer = writer
+        is_http_11 = request.version >= HttpVersion11
+        keep_alive = bool(request.keep_alive and self._keep_alive is not False and not request.protocol.is_draining)
+        framing: Fields = ()
+        if self._length is not None:
+            if self.status != HTTPStatus.NO_CONTENT:
+                framing = ((b"Content-Length", b"%d" % self._length),)
+        elif request.method != "HEAD" and self.status not in _BODILESS:
+            if is_http_11:
+                writer.enable_chunking()
+                framing = ((b"Transfer-Encoding", b"chunked"),)
+            else:
+                self._ends_with_connection = True
+                keep_alive = False
+        if not keep_alive:
+            framing = (*framing, (b"Connection", b"close"))
+        elif not is_http_11:
+            framing = (*framing, (b"Connection", b"keep-alive"))
+        self._keep_alive = keep_alive
+        # RFC 9110, 6.2: the version is our own, whatever the client's; its framing follows the client's.
+        start_line = b"HTTP/1.1 %d " % self.status + self._raw_reason
+        writer.hold_head(headers.head(start_line, (*self._raw_fields, *framing)))
+        return writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End the response; a response to HEAD ends with its head (RFC 9110, 9.3.2)."""
+        last_piece = data or self._last_piece
+        if self._req is not None and self._req.method == "HEAD":
+            last_piece = b""
+        await super().write_eof(last_piece)
+
+    def break_off(self) -> None:
+        """End the connection, so that the client sees that the response is not whole (RFC 9112, 8).
+
+        A body that the end of the connection delimits would look whole after an orderly one, so it is reset.
+        """
+        transport = self._req.transport if self._req is not None else None
+        if transport is None:
+            return
+        if self._ends_with_connection and (sock := transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        transport.close()
+
+    def send_head(self) -> None:
+        """Send the head now, before any piece of the body is here."""
+        if isinstance(self._payload_writer, HeadWriter):
+            self._payload_writer.send_headers()
+
+
+class ClientConnection(RequestHandler):
+    """One connection from a client, with the timers and limits that aiohttp leaves out."""
+
+    __slots__ = ("_head_bytes", "_head_timer", "_listener")
+
+    def __init__(self, listener: Listener, **kwargs: Any) -> None:
+        super().__init__(listener, **kwargs)
+        self._listener = listener
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the response under way is to be the connection's last."""
+        return self._listener.is_draining
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being carried or waiting to be."""
+        return self._waiter is not None and not self._messages
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request, or turn the client away where there are too many."""
+        super().connection_made(transport)
+        if len(self._listener.connections) > self._listener.settings.downstream.max_connections:
+            self._refuse(Failure.OVERLOADED)
+        else:
+            self._watch_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what was going on; aiohttp cancels the handler."""
+        self._unwatch_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; a head that is not whole yet is timed and measured."""
+        waiting = len(self._messages)
+        super().data_received(data)
+        if len(self._messages) > waiting:
+            self._unwatch_head()
+            self._end_malformed_body()
+            is_of_next_head = self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(b"\r\n\r\n")
+        else:
+            request = self._current_request
+            is_of_next_head = self.is_idle if request is None else request.content.is_eof()
+        if data and is_of_next_head and self.transport is not None:
+            self._head_bytes += len(data)
+            # RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
+            if self._head_timer is None and data.strip(b"\r\n"):
+                self._watch_head()
+            if self.is_idle and self._head_bytes > self._listener.settings.limits.head_bytes:
+                self._refuse(Failure.HEAD_TOO_LARGE)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it may hold what the client sent
+    ) -> web.StreamResponse:
+        """Return the envelope for a request that could not be parsed, or for an error of the proxy's own."""
+        if request.writer.output_size > 0:
+            # The response has begun; only breaking off tells the client that it is not whole.
+            raise ConnectionError
+        failure = self._parse_failure(exc) if status == HTTPStatus.BAD_REQUEST else Failure.INTERNAL_ERROR
+        reply = self._listener.refuse(failure)
+        response = own_response(reply)
+        response.force_close()
+        request.protocol.keep_alive(False)  # noqa: FBT003 - aiohttp's signature
+        return response
+
+    def log_exception(self, *_args: Any, **_kwargs: Any) -> None:
+        """Say nothing here: the arguments may hold what the client sent, and the outcome is recorded elsewhere."""
+
+    def _parse_failure(self, error: BaseException | None) -> Failure:
+        """Return what a parser's error is called; it tells a long target from a long field by the limit alone."""
+        limits = self._listener.settings.limits
+        match error:
+            case LineTooLong(args=(excerpt, limit, *_)) if int(limit) == limits.target_bytes:
+                is_target = limits.target_bytes != limits.field_bytes or str(excerpt).startswith(("b'/", "b'http", "/"))
+                return Failure.TARGET_TOO_LONG if is_target else Failure.HEAD_TOO_LARGE
+            case LineTooLong() | BadHttpMessage(message="Too many headers received"):
+                return Failure.HEAD_TOO_LARGE
+        return Failure.MALFORMED_REQUEST
+
+    def _end_malformed_body(self) -> None:
+        """Tell whoever reads a body that it will not end well: aiohttp queues the error behind it, and both wait."""
+        request = self._current_request
+        if request is None or request.content.is_eof() or not self._messages:
+            return
+        if isinstance(self._messages[-1][0], _ErrInfo):
+            request.content.set_exception(web.RequestPayloadError())
+
+    def _watch_head(self) -> None:
+        self._head_timer = self._loop.call_later(
+            self._listener.settings.downstream.header_timeout_s, self._head_is_late
+        )
+
+    def _unwatch_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.is_idle:
+            # It began behind a request that is still being answered; its turn to be answered comes after that.
+            self._watch_head()
+        elif self._head_bytes:
+            self._refuse(Failure.REQUEST_TIMEOUT)
+        else:
+            # Nothing was asked, so nothing is answered.
+            self.force_close()
+
+    def _refuse(self, failure: Failure) -> None:
+        """Answer outside of any request, and end the connection."""
+        self._unwatch_head()
+        if self.transport is not None:
+            reply = self._listener.refuse(failure)
+            fields = (*reply.fields, (b"Content-Length", b"%d" % len(reply.body)), (b"Connection", b"close"))
+            start_line = f"HTTP/1.1 {reply.status} {reply.reason}".encode("ascii")
+            self.transport.write(headers.head(start_line, fields) + reply.body)
+        self.force_close()
+
+
+class Listener(web.Server):
+    """The server that connections belong to; `refuse` makes the reply to a request that never became one."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        refuse: Callable[[Failure], Reply],
+        settings: Settings,
+    ) -> None:
+        super().__init__(handler, request_factory=self._request_of, handler_cancellation=True)
+        self.refuse = refuse
+        self.settings = settings
+        self.is_draining = False
+        self._event_loop = asyncio.get_running_loop()
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol for a new connection."""
+        return ClientConnection(
+            self,
+            loop=self._event_loop,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=self.settings.downstream.keepalive_timeout_s,
+            lingering_time=_LINGERING_S,
+            max_line_size=self.settings.limits.target_bytes,
+            max_field_size=self.settings.limits.field_bytes,
+            max_headers=self.settings.limits.fields,
+        )
+
+    def _request_of(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        _writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        writer = HeadWriter(protocol, self._event_loop)
+        return web.BaseRequest(message, payload, protocol, writer, task, self._event_loop)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close idle connections at once and the others after their response, or when `timeout_s` is over.
+
+        A connection that is kept alive by nobody's request would otherwise hold the process for its whole timeout.
+        """
+        self.is_draining = True
+        deadline = self._event_loop.time() + timeout_s
+        while self.connections and self._event_loop.time() < deadline:
+            for connection in self.connections:
+                if isinstance(connection, ClientConnection) and connection.is_idle:
+                    connection.force_close()
+            await asyncio.sleep(_IDLE_SWEEP_S)
+        # To aiohttp a timeout of 0 is none at all.
+        await self.shutdown(timeout=_LAST_MOMENT_S)
+
+
+def own_response(reply: Reply) -> RawResponse:
+    """Return the response that carries `reply`."""
+    return RawResponse(reply.status, reply.reason, reply.fields, len(reply.body), reply.body)
+
+
+@asynccontextmanager
+async def listening(listener: Listener, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
+    """Accept connections for `listener` and yield the address in use; leaving stops accepting and drains.
+
+    Raises:
+        ListenError: the address is taken, or is not this machine's.
+    """
+    server = await _server_on(listener, host, port)
+    try:
+        address = server.sockets[0].getsockname()
+        yield address[0], address[1]
+    finally:
+        server.close()
+        await listener.drain(listener.settings.drain.timeout_s)
+
+
+async def _server_on(listener: Listener, host: str, port: int) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(listener, host, port, backlog=1024)
+    except OSError as error:
+        raise ListenError(listen_problem(host, port, error)) from error
+
+
+def listen_problem(host: str, port: int, error: OSError) -> str:
+    """Return one line that says why `host` and `port` cannot be listened on."""
+    # asyncio wraps the reason in a sentence of its own; a name that does not resolve has a negative number.
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror or "no such address"
+    return f"cannot listen on {host}:{port} ({reason.lower()}); choose another address, or port 0 for any free one"

@@ -1,0 +1,162 @@
+"""Where log lines go: rendered on the spot, written by a thread, so that a full pipe never stops an exchange."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+_LINES_WAITING_AT_MOST: Final = 10_000
+_LAST_LINES_S: Final = 2.0
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class LineWriter:
+    """A bounded queue of lines and the thread that writes them; what does not fit is dropped and counted."""
+
+    def __init__(self, stream: TextIO, on_dropped: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_dropped = on_dropped
+        self._lines: queue.Queue[str | None] = queue.Queue(_LINES_WAITING_AT_MOST)
+        self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def msg(self, line: str) -> None:
+        """Queue `line`; called by structlog under the name of each level."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._on_dropped()
+
+    debug = info = warning = error = msg
+
+    def close(self) -> None:
+        """Write what is queued, for as long as a reader that has gone away deserves."""
+        try:
+            self._lines.put(None, timeout=_LAST_LINES_S)
+        except queue.Full:
+            return
+        self._thread.join(_LAST_LINES_S)
+
+    def _write_lines(self) -> None:
+        is_open = True
+        while is_open:
+            line = self._lines.get()
+            is_open = line is not None
+            try:
+                if line is not None:
+                    self._stream.write(line + "\n")
+                if self._lines.empty():
+                    self._stream.flush()
+            except Exception:  # noqa: BLE001 - whatever it is, the next line deserves its chance
+                # The reader is gone, or the stream is closed: there is nobody left to tell.
+                self._on_dropped()
+
+
+class _LibraryHandler(logging.Handler):
+    """Turns a library's record into a line without its text, which may quote what a client or an upstream sent."""
+
+    def __init__(self, logger: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {"logger": record.name, "place": f"{record.module}:{record.lineno}"}
+        if record.exc_info and record.exc_info[0]:
+            fields["exception_type"] = record.exc_info[0].__name__
+        log = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
+        log("library_message", **fields)
+
+
+@contextmanager
+def logging_to(
+    stream: TextIO,
+    *,
+    level: str = "info",
+    style: str = "auto",
+    on_event: Callable[[str], None] | None = None,
+    on_dropped: Callable[[], None] | None = None,
+) -> Iterator[FilteringBoundLogger]:
+    """Yield a logger whose lines go to `stream`, and have the libraries' loggers use it too.
+
+    `style` is `json`, `console` or `auto`: coloured for a terminal, JSON lines for anything else. `on_event` is
+    called with the level of each line that passes `level`, `on_dropped` for each that could not be written.
+    """
+    writer = LineWriter(stream, on_dropped or (lambda: None))
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        writer,
+        processors=_processors(stream, style, on_event),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = _LibraryHandler(logger)
+    root = logging.getLogger()
+    former, former_level = root.handlers[:], root.level
+    root.handlers, root.level = [handler], logging.WARNING
+    try:
+        yield logger
+    finally:
+        root.handlers, root.level = former, former_level
+        writer.close()
+
+
+def _processors(stream: TextIO, style: str, on_event: Callable[[str], None] | None) -> list[Processor]:
+    is_console = style == "console" or (style == "auto" and stream.isatty())
+
+    def count(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if on_event is not None:
+            on_event(event["level"])
+        return event
+
+    form: list[Processor] = (
+        [_printable, structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=16, sort_keys=False)]
+        if is_console
+        else [_in_order, structlog.processors.JSONRenderer(ensure_ascii=True)]
+    )
+    return [
+        structlog.processors.add_log_level,
+        count,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *form,
+    ]
+
+
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put what every line has first, so that a person can read down a column."""
+    return {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event"), **event}
+
+
+def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what would steer a terminal: a text may come from a client or an upstream. JSON escapes it anyway."""
+    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def stdout() -> TextIO:
+    """Return a stream to standard output, with what it cannot encode escaped instead of raising.
+
+    It is not `sys.stdout`: when nobody reads the pipe, the writing thread is stuck inside the stream, and at exit the
+    interpreter would wait for `sys.stdout`. A standard output that is closed takes every line and keeps none.
+    """
+    if sys.stdout is None:
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - lives as long as the process
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:
+        return sys.stdout  # it was redirected inside this process
+    return os.fdopen(descriptor, "w", encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)

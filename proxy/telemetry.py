@@ -1,0 +1,173 @@
+"""Counters, histograms and log lines, all rendered from the outcome of an exchange."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from proxy import __version__
+from proxy.core import tags
+from proxy.core.failure import Failure
+from proxy.core.model import BodyResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from proxy.core.catalog import Catalog
+    from proxy.core.codes import ErrorCodes
+    from proxy.core.model import Outcome
+
+_PREFIX: Final = "defender_proxy"
+_TARGET_LABEL: Final = "target_id"
+# OpenMetrics, "Exemplars": names and values of the labels together.
+_EXEMPLAR_LENGTH_AT_MOST: Final = 128
+
+# In seconds. OpenTelemetry's advice for HTTP durations, and beyond: an advanced hunting query runs for ten minutes.
+_DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 660)
+_OVERHEAD_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
+
+# The `_created` series double the size of a scrape, and nobody asks for them.
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types for it
+
+
+class Telemetry:
+    """Tells each exchange once: to the counters, and to the log where it is worth a line."""
+
+    def __init__(self, registry: CollectorRegistry, catalog: Catalog, codes: ErrorCodes) -> None:
+        self.registry = registry
+        self._children: dict[tuple[object, ...], Counter | Histogram] = {}
+        self._requests = self._counter("requests", "Exchanges, by operation and status.", "operation", "status")
+        self._errors = self._counter(
+            "errors", "Error responses, by documented code; exemplar: the target ID.", "code", "status", "origin"
+        )
+        self._operation_errors = self._counter(
+            "operation_errors", "Error responses, by operation and documented code.", "operation", "code"
+        )
+        self._mismatches = self._counter(
+            "case_mismatches",
+            "Misspelt names and values in request bodies, and what the upstream then said.",
+            "operation", "parameter", "action", "outcome",
+        )  # fmt: skip
+        self._bodies = self._counter("bodies", "Request bodies, by what the check found.", "result")
+        self._duration = self._histogram("request_duration_seconds", "From request head to the end of the response.")
+        self._upstream_duration = self._histogram("upstream_duration_seconds", "Spent on the upstream leg.")
+        self._overhead = self._histogram(
+            "overhead_seconds", "Spent in the proxy itself, waiting for either side left out.", _OVERHEAD_BUCKETS
+        )
+        self._failures = self._counter("upstream_failures", "Failed upstream legs, by failure.", "failure")
+        self._retries = self._counter("retries", "Safe requests sent a second time, by reason.", "reason")
+        self._throttled = self._counter("throttled", "Responses with status 429 from the upstream.", "operation")
+        self._log_events = self._counter("log_events", "Log lines, by level.", "level")
+        self._log_dropped = self._counter("log_lines_dropped", "Log lines that could not be written in time.")
+        self.in_flight = self._gauge("requests_in_flight", "Exchanges under way.")
+        self.ready = self._gauge("ready", "1 while the proxy serves, 0 before and while it drains.")
+        self._gauge("catalog_operations", "Operations in the catalog.").set(len(catalog.operations))
+        build_info = self._gauge("build_info", "Always 1; the labels tell what runs.", "version", "python")
+        build_info.labels(__version__, platform.python_version()).set(1)
+        self._logger: FilteringBoundLogger | None = None
+        self._logs_requests = False
+        self._start_at_zero(codes)
+
+    def log_to(self, logger: FilteringBoundLogger, *, requests: bool) -> None:
+        """Write the lines to `logger`, a line for every plain request among them where `requests` says so."""
+        self._logger = logger
+        self._logs_requests = requests
+
+    def watch_connections(self, connections: Callable[[], Mapping[str, int]]) -> None:
+        """Export what `connections` returns, by state, at each scrape."""
+        self.registry.register(_Connections(connections))
+
+    def count_log_line(self, level: str) -> None:
+        """Count one line of `level`."""
+        self._child(self._log_events, level).inc()
+
+    def count_dropped_line(self) -> None:
+        """Count one line that was not written."""
+        self._child(self._log_dropped).inc()
+
+    def record(self, outcome: Outcome) -> None:
+        """Count `outcome` and, where it is worth it, write the line about it. Never raises."""
+        self._count(outcome)
+        logger = self._logger
+        if logger is not None and (self._logs_requests or tags.is_worth_a_line(outcome)):
+            getattr(logger, tags.log_level(outcome))(tags.log_event(outcome), **tags.log_fields(outcome))
+
+    def _count(self, outcome: Outcome) -> None:
+        operation, status = outcome.operation, tags.status_label(outcome)
+        self._child(self._requests, operation, status).inc()
+        self._child(self._duration, operation).observe(outcome.duration_s)
+        self._child(self._overhead, operation).observe(outcome.overhead_s)
+        if outcome.upstream_s is not None:
+            self._child(self._upstream_duration, operation).observe(outcome.upstream_s)
+        if outcome.body_result is not None:
+            self._child(self._bodies, outcome.body_result.value).inc()
+        if outcome.resend is not None:
+            self._child(self._retries, outcome.resend).inc()
+        if outcome.action is not None:
+            said = tags.mismatch_outcome(outcome)
+            for mismatch in outcome.findings.mismatches:
+                self._child(self._mismatches, operation, mismatch.parameter, outcome.action.value, said).inc()
+        if outcome.failure is not None and outcome.failure.is_upstream:
+            self._child(self._failures, outcome.failure.label).inc()
+        if (error := outcome.error) is not None:
+            labels: dict[str, str] = {_TARGET_LABEL: error.target_id}
+            is_short = len(_TARGET_LABEL) + len(error.target_id) <= _EXEMPLAR_LENGTH_AT_MOST
+            child = self._child(self._errors, error.label, status, error.origin.value)
+            child.inc(exemplar=labels if is_short else None)
+            self._child(self._operation_errors, operation, error.label).inc()
+            if tags.is_throttled(outcome):
+                self._child(self._throttled, operation).inc()
+
+    def _start_at_zero(self, codes: ErrorCodes) -> None:
+        """Create what can be foreseen: `rate` sees the first error only if a zero came before it."""
+        for code, status, origin in codes.expected():
+            self._child(self._errors, code, str(status), origin.value)
+        for result in BodyResult:
+            self._child(self._bodies, result.value)
+        for failure in Failure:
+            if failure.is_upstream:
+                self._child(self._failures, failure.label)
+        self._child(self._retries, Failure.CONNECTION_TERMINATED.label)
+        self._child(self._log_dropped)
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(name, documentation, labels, namespace=_PREFIX, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(name, documentation, labels, namespace=_PREFIX, registry=self.registry)
+
+    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...] = _DURATION_BUCKETS) -> Histogram:
+        return Histogram(
+            name, documentation, ("operation",), namespace=_PREFIX, registry=self.registry, buckets=buckets
+        )
+
+    def _child(self, metric: _Metric, *labels: str) -> _Metric:
+        """Return the series of `metric` with `labels`; prometheus_client's own look-up costs a lock each time."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels) if labels else metric
+        return cast("_Metric", child)
+
+
+class _Connections(Collector):
+    """Asks for the number of upstream connections when it is scraped, and at no other time."""
+
+    def __init__(self, connections: Callable[[], Mapping[str, int]]) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            f"{_PREFIX}_upstream_connections", "Open connections to the upstream, by state.", labels=("state",)
+        )
+        for state, count in self._connections().items():
+            family.add_metric((state,), count)
+        yield family

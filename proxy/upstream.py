@@ -1,0 +1,463 @@
+"""The upstream leg: one request out, one response in, over a pool of persistent connections.
+
+`Upstream` is all that the rest of the proxy knows of it. `AiohttpUpstream` stands on aiohttp's connector and
+response parser and leaves `ClientSession` out: a session rewrites URLs, adds fields, keeps cookies and repeats
+requests on its own, and a proxy may do none of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import weakref
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_writer import StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
+from yarl import URL
+
+from proxy.core import headers
+from proxy.core.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
+    from aiohttp.http_parser import RawResponseMessage
+    from aiohttp.streams import StreamReader
+
+    from proxy.core.model import Fields
+
+Body: TypeAlias = "bytes | AsyncIterator[bytes]"
+"""A request body: whole, or in pieces that are passed on as they come."""
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that may be sent a second time (RFC 9110, 9.2.1; TRACE is never forwarded)."""
+
+_READ_BUFFER_BYTES: Final = 64 * 1024
+_LINE_BYTES_AT_MOST: Final = 64 * 1024
+_FIELDS_AT_MOST: Final = 256
+_INTERIM_RESPONSES_AT_MOST: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """A request as it is to stand on the wire, but for its framing.
+
+    `target` is in origin-form, byte for byte; `fields` lack `Host` and all framing. `length` is the size of the
+    body in bytes, None for one that has to be chunked; a request without a body has none (`b""` and None).
+    """
+
+    method: str
+    target: bytes
+    fields: Fields
+    body: Body = b""
+    length: int | None = None
+
+
+class UpstreamResponse(Protocol):
+    """The head of a response and, piece by piece, its body."""
+
+    @property
+    def status(self) -> int:
+        """The status code, 200 or more."""
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase; bytes that are not UTF-8 are kept as lone surrogates."""
+
+    @property
+    def fields(self) -> Fields:
+        """All field lines, as received."""
+
+    @property
+    def length(self) -> int | None:
+        """The announced size of the body in bytes; None where only its end tells."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole body is here already, so that no read of it will wait."""
+
+    @property
+    def resend(self) -> str | None:
+        """Why the request was sent a second time, or None."""
+
+    async def read(self) -> bytes:
+        """Return the next piece of the body as it stands on the wire, `b""` at its end.
+
+        Raises:
+            UpstreamError: the body breaks off or stops.
+        """
+
+    def close(self) -> None:
+        """Give the connection back; one whose response is not at its end is closed. May be called twice."""
+
+
+class Upstream(Protocol):
+    """Where requests go."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send `request` and return the response to it once its head is here. The caller closes it.
+
+        Raises:
+            UpstreamError: there is no response; nothing else, but for what reading the request's body raises.
+        """
+
+    def connections(self) -> Mapping[str, int]:
+        """Return the number of open connections by state: `in_use` and `idle`."""
+
+
+class UpstreamError(Exception):
+    """The upstream leg failed, and how; `resend` says why the request had been sent a second time, if it had."""
+
+    def __init__(self, failure: Failure, resend: str | None = None) -> None:
+        super().__init__(failure.label)
+        self.failure = failure
+        self.resend = resend
+
+
+class AiohttpUpstream:
+    """The leg over aiohttp's connector. Use `opened` to make one."""
+
+    def __init__(
+        self,
+        connector: aiohttp.TCPConnector,
+        address: ClientRequest,
+        *,
+        max_connections: int,
+        connect_timeout_s: float,
+        response_timeout_s: float,
+        idle_timeout_s: float,
+    ) -> None:
+        self._connector = connector
+        # The connector asks a request where to connect to; this one stands for all of them and is never sent.
+        self._address = address
+        self._host_line = (b"Host", address.headers["Host"].encode("ascii"))
+        self._max_connections = max_connections
+        self._connect_timeout = aiohttp.ClientTimeout(connect=connect_timeout_s)
+        self._response_timeout_s = response_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._in_use = 0
+        self._known: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls,
+        url: str,
+        *,
+        egress_proxy: str | None = None,
+        max_connections: int = 100,
+        connect_timeout_s: float = 10,
+        response_timeout_s: float = 660,
+        idle_timeout_s: float = 60,
+        keepalive_timeout_s: float = 15,
+    ) -> AsyncIterator[AiohttpUpstream]:
+        """Yield a leg to the origin `url`, through `egress_proxy` when one is given; times in seconds."""
+        address = ClientRequest(
+            "GET",
+            URL(url),
+            loop=asyncio.get_running_loop(),
+            proxy=URL(egress_proxy) if egress_proxy else None,
+        )
+        connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=keepalive_timeout_s)
+        async with connector:
+            yield cls(
+                connector,
+                address,
+                max_connections=max_connections,
+                connect_timeout_s=connect_timeout_s,
+                response_timeout_s=response_timeout_s,
+                idle_timeout_s=idle_timeout_s,
+            )
+
+    def connections(self) -> Mapping[str, int]:
+        """Return the number of open connections by state: `in_use` and `idle`."""
+        is_open = sum(protocol.is_connected() for protocol in self._known)
+        return {"in_use": self._in_use, "idle": max(0, is_open - self._in_use)}
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send `request` and return the response to it once its head is here. The caller closes it.
+
+        A safe request that is whole in memory is sent once more, on a fresh connection, when the first connection
+        ended before a response began: pooled connections die of old age all the time (RFC 9110, 9.2.2; RFC 9112,
+        9.3.1). No other request is.
+
+        Raises:
+            UpstreamError: there is no response; nothing else, but for what reading the request's body raises.
+        """
+        try:
+            return await self._attempt(request)
+        except UpstreamError as error:
+            may_resend = request.method in SAFE_METHODS and isinstance(request.body, bytes)
+            if not may_resend or error.failure is not Failure.CONNECTION_TERMINATED:
+                raise
+            return await self._attempt(request, resend=error.failure.label)
+
+    async def _attempt(self, request: UpstreamRequest, resend: str | None = None) -> UpstreamResponse:
+        response: _Response | None = None
+        try:
+            connection = await self._connect(fresh=resend is not None)
+            response = _Response(self, connection, resend)
+            await response.exchange_heads(request)
+        except BaseException as error:
+            if response is not None:
+                response.close()
+            if isinstance(error, UpstreamError):
+                error.resend = resend
+            raise
+        return response
+
+    async def _connect(self, *, fresh: bool) -> Connection:
+        """Return a connection that is fit for a request; a `fresh` one has not carried any."""
+        while True:
+            try:
+                connection = await self._connector.connect(self._address, [], self._connect_timeout)
+            except (aiohttp.ClientError, OSError) as error:
+                raise UpstreamError(self._connect_failure(error)) from error
+            protocol = connection.protocol
+            if protocol is None or protocol.should_close or (fresh and protocol in self._known):
+                # `should_close`: bytes, an error or the end came while the connection was idle. Whatever it was, it
+                # was no answer to the request that would be next.
+                connection.close()
+                continue
+            self._known.add(protocol)
+            self._in_use += 1
+            return connection
+
+    def release(self, connection: Connection, *, is_reusable: bool) -> None:
+        """Take `connection` back into the pool, or close it."""
+        self._in_use -= 1
+        if is_reusable:
+            connection.release()
+        else:
+            connection.close()
+
+    def _connect_failure(self, error: BaseException) -> Failure:
+        """Return what a failure to connect is called; some exceptions are of several of these kinds."""
+        match error:
+            case TimeoutError() if self._in_use >= self._max_connections:
+                return Failure.CONNECTION_LIMIT_REACHED
+            case TimeoutError():
+                return Failure.CONNECTION_TIMEOUT
+            case aiohttp.ClientConnectorCertificateError():
+                return Failure.TLS_CERTIFICATE_ERROR
+            case aiohttp.ClientSSLError():
+                return Failure.TLS_PROTOCOL_ERROR
+            case aiohttp.ClientConnectorDNSError():
+                return Failure.DNS_ERROR
+            case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+                return Failure.EGRESS_PROXY_ERROR
+            case OSError(errno=errno.ECONNREFUSED):
+                return Failure.CONNECTION_REFUSED
+            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH | errno.EADDRNOTAVAIL):
+                return Failure.DESTINATION_UNAVAILABLE
+        return Failure.CONNECTION_TERMINATED
+
+    def head_of(self, request: UpstreamRequest) -> bytes:
+        """Return the head of `request` with its framing and `Host`, which RFC 9110 (7.2) wants first."""
+        if request.length is not None:
+            framing: Fields = ((b"Content-Length", b"%d" % request.length),)
+        elif isinstance(request.body, bytes):
+            framing = ()
+        else:
+            framing = ((b"Transfer-Encoding", b"chunked"),)
+        target = request.target
+        proxy_fields: Fields = ()
+        if self._address.proxy is not None and not self._address.is_ssl():
+            # RFC 9112, 3.2.2: to a proxy the target goes in absolute-form.
+            target = str(self._address.url.origin()).encode() + target
+            if (credentials := self._address.headers.get("Proxy-Authorization")) is not None:
+                proxy_fields = ((b"Proxy-Authorization", credentials.encode("ascii")),)
+        start_line = request.method.encode("ascii") + b" " + target + b" HTTP/1.1"
+        return headers.head(start_line, (self._host_line, *request.fields, *proxy_fields, *framing))
+
+    @property
+    def response_timeout_s(self) -> float:
+        """How long a response head may take once the request is out."""
+        return self._response_timeout_s
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """The longest pause within a body, in either direction."""
+        return self._idle_timeout_s
+
+
+class _Response:
+    """One exchange on one connection."""
+
+    def __init__(self, leg: AiohttpUpstream, connection: Connection, resend: str | None) -> None:
+        if connection.protocol is None:
+            raise UpstreamError(Failure.CONNECTION_TERMINATED)
+        self._leg = leg
+        self._connection: Connection | None = connection
+        self._protocol: ResponseHandler = connection.protocol
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self._message: RawResponseMessage | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._length: int | None = None
+        self._is_delimited_by_close = False
+        self._resend = resend
+
+    @property
+    def status(self) -> int:
+        return self._head.code
+
+    @property
+    def reason(self) -> str:
+        return self._head.reason
+
+    @property
+    def fields(self) -> Fields:
+        return self._head.raw_headers
+
+    @property
+    def length(self) -> int | None:
+        return self._length
+
+    @property
+    def is_whole(self) -> bool:
+        return self._payload.is_eof()
+
+    @property
+    def resend(self) -> str | None:
+        return self._resend
+
+    @property
+    def _head(self) -> RawResponseMessage:
+        if self._message is None:
+            raise RuntimeError("the response has no head yet")
+        return self._message
+
+    async def exchange_heads(self, request: UpstreamRequest) -> None:
+        """Send `request`, or as much of it as goes before the response begins, and read the response's head."""
+        protocol, transport = self._protocol, self._protocol.transport
+        if transport is None:
+            raise UpstreamError(Failure.CONNECTION_TERMINATED)
+        protocol.set_response_params(
+            skip_payload=request.method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            max_line_size=_LINE_BYTES_AT_MOST,
+            max_field_size=_LINE_BYTES_AT_MOST,
+            max_headers=_FIELDS_AT_MOST,
+        )
+        head = self._leg.head_of(request)
+        if isinstance(request.body, bytes):
+            transport.write(head + request.body)
+            await self._read_head()
+        else:
+            transport.write(head)
+            await self._read_head_while_sending(request.body, is_chunked=request.length is None)
+        self._length = _length_of(self._head)
+        self._is_delimited_by_close = self._length is None and not self._head.chunked
+        if not self._payload.is_eof():
+            # From here on aiohttp's own timer watches the pauses; it stands still while we do not read.
+            protocol.read_timeout = self._leg.idle_timeout_s
+            protocol.start_timeout()
+
+    async def read(self) -> bytes:
+        try:
+            piece = await self._payload.readany()
+            if not piece and self._is_delimited_by_close and isinstance(error := self._protocol.exception(), OSError):
+                # RFC 9112, 8: a body that only the end of its connection delimits is whole if that end was orderly.
+                raise error
+        except TimeoutError as error:
+            raise UpstreamError(Failure.CONNECTION_READ_TIMEOUT) from error
+        except HttpProcessingError as error:
+            raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamError(Failure.HTTP_RESPONSE_INCOMPLETE) from error
+        return piece
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        is_sent = self._upload is None or (
+            self._upload.done() and not self._upload.cancelled() and self._upload.exception() is None
+        )
+        if self._upload is not None:
+            self._upload.cancel()
+        is_reusable = is_sent and self._message is not None and self._payload.is_eof()
+        self._leg.release(connection, is_reusable=is_reusable)
+
+    async def _read_head_while_sending(self, body: AsyncIterator[bytes], *, is_chunked: bool) -> None:
+        """Read the head while `body` is still going out: an upstream may answer before it has read all of it."""
+        self._upload = asyncio.create_task(self._send_body(body, is_chunked=is_chunked))
+        head = asyncio.create_task(self._next_head())
+        try:
+            await asyncio.wait({self._upload, head}, return_when=asyncio.FIRST_COMPLETED)
+            if not head.done():
+                self._upload.result()  # raises what reading the body raised
+                async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
+                    await head
+            head.result()
+        finally:
+            head.cancel()
+            with suppress(asyncio.CancelledError, UpstreamError):
+                await head
+
+    async def _send_body(self, body: AsyncIterator[bytes], *, is_chunked: bool) -> None:
+        writer = StreamWriter(self._protocol, asyncio.get_running_loop())
+        if is_chunked:
+            writer.enable_chunking()
+        async for piece in body:
+            async with _limited(self._leg.idle_timeout_s, Failure.CONNECTION_WRITE_TIMEOUT):
+                try:
+                    await writer.write(piece)
+                except OSError:
+                    # The upstream has closed its end. Perhaps it answered first; reading the head will tell.
+                    return
+        with suppress(OSError):
+            async with _limited(self._leg.idle_timeout_s, Failure.CONNECTION_WRITE_TIMEOUT):
+                await writer.write_eof()
+
+    async def _read_head(self) -> None:
+        async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
+            await self._next_head()
+
+    async def _next_head(self) -> None:
+        """Read heads until one is final; interim ones are not passed on, as nobody here asked for any."""
+        for _ in range(_INTERIM_RESPONSES_AT_MOST):
+            try:
+                message, payload = await self._protocol.read()
+            except HttpProcessingError as error:
+                raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
+            if not headers.is_valid(message.reason.encode("utf-8", "surrogateescape"), message.raw_headers):
+                break
+            if message.code >= 200:  # noqa: PLR2004 - RFC 9110, 15.2: 1xx is interim
+                self._message, self._payload = message, payload
+                return
+            if message.code == 101:  # noqa: PLR2004 - an upgrade that nobody asked for
+                break
+        raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
+
+
+def _length_of(message: RawResponseMessage) -> int | None:
+    """Return the announced length of a body; RFC 9112, 6.3 says that Transfer-Encoding overrides it."""
+    lengths = set(headers.values(message.raw_headers, b"content-length"))
+    if message.chunked or not lengths:
+        return None
+    if len(lengths) > 1 or not (length := lengths.pop()).isdigit():
+        raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
+    return int(length)
+
+
+@asynccontextmanager
+async def _limited(seconds: float, failure: Failure) -> AsyncIterator[None]:
+    """Let the block take no longer than `seconds`; a timeout of its own making becomes `failure`."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise UpstreamError(failure) from error

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.core.casing import examine
+from proxy.core.catalog import Catalog, Document, Operation, compile_catalog
+from proxy.core.codes import ErrorCodes
+from proxy.core.failure import Failure
+from proxy.core.jsontext import parse
+from proxy.core.model import Fields, Findings, Origin, TargetId, TargetSource
+from proxy.core.replies import explain, refuse, reply_of, tag_upstream_error
+
+TARGET = TargetId("0f4d4b3e-8f0c-4b6e-9a57-3d2f1c0b9a88")
+GUID = "3a1f5d3c-7c2a-4a37-8a71-0d3a3a0f2f11"
+CODES = ErrorCodes({"Forbidden": 403, "TooManyRequests": 429, "NotFound": 404}, {"429": "TooManyRequests"})
+
+
+def catalog() -> Catalog:
+    schema = {
+        "type": "object",
+        "required": ["Comment"],
+        "properties": {
+            "Comment": {"type": "string"},
+            "IsolationType": {"enum": ["Full", "Selective"]},
+            "Tags": {"type": "array", "items": {"type": "object", "properties": {"key": {}}, "required": ["key"]}},
+        },
+    }
+    isolate = {"operationId": "isolateMachine", "requestBody": {"content": {"application/json": {"schema": schema}}}}
+    paths = {"/api/machines/{id}/isolate": {"post": isolate}}
+    return compile_catalog([Document("test", {"openapi": "3.1.0", "paths": paths})])
+
+
+ISOLATE: Operation = catalog().operations[0]
+
+
+def findings(text: bytes) -> Findings:
+    assert ISOLATE.body is not None
+    return examine(parse(text), ISOLATE.body)
+
+
+def refused(text: bytes) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(refuse(ISOLATE, findings(text), TARGET).body)["error"]
+    return error
+
+
+def test_the_rejection_is_the_one_of_the_contract() -> None:
+    reply = refuse(ISOLATE, findings(b'{"comment": "x"}'), TARGET)
+    assert (reply.status, reply.reason) == (400, "Bad Request")
+    assert json.loads(reply.body) == {
+        "error": {
+            "code": "MissingRequiredParameter",
+            "message": "Body parameters are case-sensitive: 'comment' must be 'Comment' "
+            "(POST /api/machines/{id}/isolate).",
+            "target": TARGET,
+            "details": [
+                {
+                    "code": "ParameterCaseMismatch",
+                    "target": "/comment",
+                    "message": "'comment' must be 'Comment'",
+                }
+            ],
+        }
+    }
+    assert reply.tag.code == reply.tag.label == "MissingRequiredParameter"
+    assert (reply.tag.origin, reply.tag.target_id, reply.tag.target_source) == (
+        Origin.PROXY,
+        TARGET,
+        TargetSource.PROXY,
+    )
+    assert reply.fields == (
+        (b"Content-Type", b"application/json"),
+        (b"Cache-Control", b"no-store"),
+        (b"Proxy-Status", b"defender-sidecar; error=http_request_denied"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        pytest.param(b'{"comment": 1}', "MissingRequiredParameter", id="required-under-a-wrong-spelling-alone"),
+        pytest.param(b'{"comment": 1, "Comment": 2}', "InvalidRequestBody", id="required-is-there-too"),
+        pytest.param(b'{"Comment": 1, "isolationType": 2}', "InvalidRequestBody", id="optional"),
+        pytest.param(b'{"Comment": 1, "IsolationType": "full"}', "InvalidRequestBody", id="value"),
+        pytest.param(b'{"Comment": 1, "Tags": [{"Key": 1}]}', "MissingRequiredParameter", id="required-within"),
+    ],
+)
+def test_code_of_a_rejection(text: bytes, code: str) -> None:
+    assert refused(text)["code"] == code
+
+
+def test_all_mismatches_are_told_at_once() -> None:
+    error = refused(b'{"comment": 1, "isolation_type": "full", "tags": [{"KEY": 1}, {"Key": 2}]}')
+    assert [detail["target"] for detail in error["details"]] == [
+        "/comment",
+        "/isolation_type",
+        "/isolation_type",
+        "/tags",
+        "/tags/0/KEY",
+        "/tags/1/Key",
+    ]
+    for detail in error["details"]:
+        assert detail["message"] in error["message"]
+
+
+def test_more_mismatches_than_a_sentence_holds_are_counted_in_it_and_told_one_by_one_behind() -> None:
+    error = refused(b'{"Comment": 1, "Tags": [' + b",".join([b'{"Key": 1}'] * 25) + b"]}")
+    assert error["message"].count("must be") == 10
+    assert "and 15 more" in error["message"]
+    assert len(error["details"]) == 25
+
+
+def test_a_rejection_is_bounded_however_many_mismatches_there_are() -> None:
+    error = refused(b'{"Comment": 1, "Tags": [' + b",".join([b'{"Key": 1}'] * 5_000) + b"]}")
+    assert len(error["details"]) == 1_000
+
+
+def test_a_long_spelling_is_shortened() -> None:
+    name = "comment" + "_" * 200
+    (mismatch,) = findings(json.dumps({name: 1}).encode()).mismatches
+    assert len(explain(mismatch)) < 100
+    assert "…" in explain(mismatch)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param(b'{"comment": 1}', "'comment' must be 'Comment'", id="name"),
+        pytest.param(
+            b'{"IsolationType": "FULL"}', "value 'FULL' of 'IsolationType' must be 'Full'", id="enumerated-value"
+        ),
+        pytest.param(
+            b'{"Comment": 1, "comment": 2}',
+            "'comment' must be 'Comment', of which the body holds another spelling too: keep one",
+            id="both-spellings",
+        ),
+    ],
+)
+def test_explanation(text: bytes, told: str) -> None:
+    assert explain(findings(text).mismatches[0]) == told
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_every_failure_becomes_the_envelope(failure: Failure) -> None:
+    reply = reply_of(failure, TARGET)
+    assert json.loads(reply.body) == {"error": {"code": failure.code, "message": failure.message, "target": TARGET}}
+    assert reply.status == failure.status
+    assert dict(reply.fields)[b"Proxy-Status"] == b"defender-sidecar; error=" + failure.token.encode()
+    assert (b"Retry-After" in dict(reply.fields)) == (failure.status == 503)
+
+
+def test_a_detail_stands_behind_the_message() -> None:
+    reply = reply_of(Failure.MALFORMED_REQUEST, TARGET, detail="More.")
+    assert reply.tag.message == f"{Failure.MALFORMED_REQUEST.message} More."
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "target", "source"),
+    [
+        pytest.param(
+            {"error": {"code": "Forbidden", "message": "", "target": GUID}},
+            ((b"x-ms-request-id", b"in-a-field"),),
+            GUID,
+            TargetSource.ENVELOPE,
+            id="envelope-first",
+        ),
+        pytest.param(
+            {"error": {"code": "Forbidden", "message": "", "target": "|eb291c4-5f0e3a1b2c4d6e7f."}},
+            (),
+            "|eb291c4-5f0e3a1b2c4d6e7f.",
+            TargetSource.ENVELOPE,
+            id="older-form",
+        ),
+        pytest.param(
+            {"error": {"code": "Forbidden", "message": "", "target": "query", "innerError": {"request-id": GUID}}},
+            ((b"x-ms-request-id", b"in-a-field"),),
+            GUID,
+            TargetSource.BODY,
+            id="inner-error-where-the-target-names-a-property",
+        ),
+        pytest.param(
+            {"error": {"code": "Forbidden", "message": "", "target": "Comment"}},
+            ((b"request-id", b"second"), (b"X-MS-Request-Id", b"first")),
+            "first",
+            TargetSource.HEADER,
+            id="field-by-rank",
+        ),
+        pytest.param(
+            {"error": {"code": "Forbidden", "message": "", "target": None}},
+            ((b"x-ms-request-id", b"not an id"), (b"x-ms-correlation-request-id", b"third")),
+            "third",
+            TargetSource.HEADER,
+            id="field-that-is-no-id-is-passed-over",
+        ),
+        pytest.param({"error": {"code": "Forbidden", "message": ""}}, (), TARGET, TargetSource.PROXY, id="none"),
+        pytest.param({"Message": "?"}, ((b"request-id", GUID.encode()),), GUID, TargetSource.HEADER, id="other-shape"),
+    ],
+)
+def test_where_the_target_comes_from(body: object, fields: Fields, target: str, source: TargetSource) -> None:
+    tag = tag_upstream_error(
+        403, "Forbidden", fields, json.dumps(body).encode(), codes=CODES, names=catalog().names, own_target=TARGET
+    )
+    assert (tag.target_id, tag.target_source) == (target, source)
+    assert tag.origin is Origin.UPSTREAM
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "label"),
+    [
+        pytest.param(403, b'{"error":{"code":"Forbidden","message":"no"}}', "Forbidden", "Forbidden", id="documented"),
+        pytest.param(429, b'{"error":{"code":"429","message":"no"}}', "429", "TooManyRequests", id="number"),
+        pytest.param(400, b'{"error":{"code":"New","message":"no"}}', "New", "other", id="undocumented-is-kept"),
+        pytest.param(429, b"<html>", "TooManyRequests", "TooManyRequests", id="none-but-a-status-of-one-code"),
+        pytest.param(502, b"<html>", "BadGateway", "other", id="none"),
+        pytest.param(413, b"", "ContentTooLarge", "other", id="renamed-status"),
+        pytest.param(599, b"", "other", "other", id="unheard-of-status"),
+        pytest.param(502, None, "other", "other", id="too-large-to-be-read"),
+    ],
+)
+def test_code_of_an_upstream_error(status: int, body: bytes | None, code: str, label: str) -> None:
+    tag = tag_upstream_error(status, "Reason", (), body, codes=CODES, names=(), own_target=TARGET)
+    assert (tag.code, tag.label) == (code, label)

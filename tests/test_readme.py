@@ -1,0 +1,301 @@
+"""The README says what the code does: its tables, examples and commands are read and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from proxy import __version__
+from proxy.core import tags
+from proxy.core.casing import fold
+from proxy.core.failure import Failure
+from proxy.core.model import (
+    Action,
+    CaseMismatch,
+    ErrorCode,
+    ErrorTag,
+    Findings,
+    Kind,
+    Mode,
+    Origin,
+    Outcome,
+    Pointer,
+    RouteTemplate,
+    TargetId,
+    TargetSource,
+    UnknownName,
+)
+from proxy.resources import load_catalog, load_error_codes
+from proxy.settings import HeaderSettings, describe, load_settings
+from proxy.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from proxy.simulator import Simulator
+    from tests.conftest import Proxied
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+MASKS = (
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "GUID"),
+    (r"\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", "DATE"),
+)
+
+# Set by HTTP itself or by fixed names; all others in the table of headers are settings.
+FIXED_HEADERS = {"x-ms-error-code", "Proxy-Status", "Cache-Control", "Retry-After"}
+# Nobody is left to answer.
+UNANSWERED = {"client_disconnected", "client_write_timeout"}
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """Return the tables in `text`, a mapping of heading to cell for each row; backticks around a cell are dropped."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        heads, ruler, *body = rows
+        assert all(set(cell) == {"-"} for cell in ruler)
+        found.append([dict(zip(heads, (bare(cell) for cell in row), strict=True)) for row in body])
+    return found
+
+
+def bare(cell: str) -> str:
+    return cell[1:-1] if re.fullmatch(r"`[^`]*`", cell) else cell
+
+
+def quoted(cell: str) -> list[str]:
+    """Return what stands in backticks in a cell, or the cell itself where it is bare."""
+    return re.findall(r"`([^`]+)`", cell) or [cell]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def masked(text: str) -> str:
+    for pattern, mask in MASKS:
+        text = re.sub(pattern, mask, text)
+    return text
+
+
+def test_the_two_commands_stand_on_lines_of_their_own() -> None:
+    lines = README.splitlines()
+    for command in ("bash .ci/demo", "bash .ci/test"):
+        assert lines.count(command) == 1
+        assert (ROOT / command.split()[1]).is_file()
+
+
+def test_modes() -> None:
+    (table,) = tables(section("The three modes"))
+    assert [row["mode"] for row in table] == [mode.value for mode in Mode if mode is not Mode.OFF]
+    (default,) = [row["mode"] for row in table if "default" in row["on a case mismatch"]]
+    assert load_settings(None, {}, {}).settings.check.mode.value == default
+
+
+def test_operations_that_are_checked() -> None:
+    (table,) = tables(section("What is checked, and what never is"))
+    checked = [operation for operation in load_catalog().operations if operation.is_checked]
+    assert {row["operation"]: row["request"] for row in table} == {
+        operation.name: f"{operation.method} {operation.template}" for operation in checked
+    }
+
+
+def test_spellings_that_are_a_mismatch() -> None:
+    found = re.search(r"are ignored: (.*?) for `IsolationType`", README, re.DOTALL)
+    assert found
+    assert {fold(name) for name in quoted(found[1])} == {"isolationtype"}
+
+
+def test_response_headers() -> None:
+    (table,) = tables(section("Response headers"))
+    names = [row["header"] for row in table]
+    assert {*names} == {*HeaderSettings().model_dump().values(), *FIXED_HEADERS}
+    assert len(names) == len({*names})
+    (sources,) = [row["value"] for row in table if row["header"] == "X-Target-Source"]
+    assert {*quoted(sources)} == {source.value for source in TargetSource}
+
+
+def test_log_fields() -> None:
+    _, table = tables(section("Log"))
+    assert [row["field"] for row in table] == ["timestamp", "level", "event", *tags.log_fields(full_outcome())]
+
+
+def test_log_events() -> None:
+    table, _ = tables(section("Log"))
+    assert {row["event"] for row in table} == {tags.CASE_MISMATCH, tags.UPSTREAM_ERROR, tags.PROXY_ERROR, tags.REQUEST}
+
+
+def test_metrics() -> None:
+    registry = CollectorRegistry()
+    telemetry = Telemetry(registry, load_catalog(), load_error_codes())
+    telemetry.watch_connections(lambda: {"in_use": 0, "idle": 0})
+    written = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
+    (table,) = tables(section("Metrics"))
+    assert {f"defender_proxy_{row['metric']}" for row in table} == written
+    labels = {f"defender_proxy_{row['metric']}": quoted(row["labels"]) for row in table}
+    for metric in vars(telemetry).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            name = family.name + ("_total" if family.type == "counter" else "")
+            assert labels.pop(name) == ([*vars(metric)["_labelnames"]] or ["none"]), name
+    # These two are not kept by the object.
+    assert labels.pop("defender_proxy_upstream_connections") == ["state"]
+    assert {*labels} <= {"defender_proxy_build_info", "defender_proxy_catalog_operations"}
+    build_info = registry.get_sample_value(
+        "defender_proxy_build_info",
+        dict(zip(labels["defender_proxy_build_info"], (__version__, platform.python_version()), strict=True)),
+    )
+    assert build_info == 1
+
+
+def test_metrics_named_in_the_text_exist() -> None:
+    known = {f"defender_proxy_{row['metric']}" for row in tables(section("Metrics"))[0]}
+    assert {*re.findall(r"defender_proxy_\w*\w(?=`)", README)} - {"defender_proxy_"} <= known
+
+
+def test_settings_and_their_defaults() -> None:
+    described = {key: value for key, value, _ in describe(load_settings(None, {}, {}))}
+    (table,) = tables(section("Settings"))
+    for row in table:
+        assert described[row["key"]] == row["default"]
+    sections = {key.partition(".")[0] for key in described if "." in key}
+    named = {
+        name for name in re.findall(r"`([a-z_]+\.[a-z_.]+)", README) if name.partition(".")[0] in sections
+    } - {path.name for path in (ROOT / "proxy").glob("*.py")}  # fmt: skip
+    assert named <= {*described}
+
+
+def test_flags_exist() -> None:
+    shown = "".join(help_of(*command) for command in (["run"], ["demo"], ["simulate"], ["config", "show"]))
+    ours = set(re.findall(r"(?<![\w-])--[a-z]+", README))
+    assert ours - {"--help"} <= {*re.findall(r"--[a-z]+", shown)}
+
+
+def test_settings_example_is_valid(tmp_path: Path) -> None:
+    (example,) = blocks("yaml")
+    path = tmp_path / "mine.yaml"
+    path.write_text(example)
+    operations = load_settings(path, {}, {}).settings.check.operations
+    assert {*operations} == {*yaml.safe_load(example)["check"]["operations"]}
+    assert {*operations} <= {operation.name for operation in load_catalog().operations}
+
+
+def test_failures() -> None:
+    (table,) = tables(section("When something fails"))
+    written = {row["failure"]: (int(row["status"]), row["code"]) for row in table}
+    assert written == {
+        failure.label: (failure.status, failure.code) for failure in Failure if failure.label not in UNANSWERED
+    }
+    for label in UNANSWERED:
+        assert f"`{label}`" in section("When something fails")
+
+
+def test_modules() -> None:
+    package = ROOT / "proxy"
+    modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    written = [row["module"] for table in tables(section("How the code is laid out")) for row in table]
+    assert len(written) == len({*written})
+    assert {*written} == modules
+
+
+def test_excerpt_of_the_demonstration() -> None:
+    (excerpt,) = blocks("text")
+    demo = subprocess.run(
+        [sys.executable, "-m", "proxy", "demo", "--once"],
+        cwd=ROOT, env={"COLUMNS": "80", "PYTHONUTF8": "1"}, capture_output=True, encoding="utf-8", check=True,
+    )  # fmt: skip
+    shown = masked(demo.stdout)
+    for record in re.split(r"^├.*\n", masked(excerpt), flags=re.MULTILINE):
+        assert record.strip("╭╮╰╯─┬┴\n") in shown
+
+
+async def test_example_of_a_rejection(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> None:
+    (example,) = blocks("console")
+    command, _, response = example.partition("\n")
+    body = re.search(r"-d '(.*)'", command)
+    url = re.search(r"http://127\.0\.0\.1:8080(\S+)", command)
+    assert body
+    assert url
+    proxied = await start_proxy(simulator.url)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(proxied.url + url[1], data=body[1], headers={"Content-Type": "application/json"}) as answer,
+    ):
+        head = [f"{name.decode()}: {value.decode()}" for name, value in answer.raw_headers]
+        got = "\n".join([f"HTTP/1.1 {answer.status} {answer.reason}", *head, "", await answer.text(), ""])
+    assert masked(got) == masked(response)
+
+
+async def test_example_of_a_log_line(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> None:
+    (example,) = (json.loads(block) for block in blocks("json"))
+    proxied = await start_proxy(simulator.url)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            proxied.url + "/api/machines/1e5bc9d7e413/isolate",
+            data='{"comment": "Beacon seen"}',
+            headers={"Content-Type": "application/json"},
+        ),
+    ):
+        line = await proxied.lines.event("case_mismatch")
+    assert [*line] == [*example]
+    varying = {"timestamp", "target_id", "duration_ms", "request_id"}
+    assert {name: value for name, value in line.items() if name not in varying} == {
+        name: value for name, value in example.items() if name not in varying
+    }
+
+
+@pytest.mark.parametrize("link", sorted({*re.findall(r"\]\(([^)#:]+)\)", README)}))
+def test_links_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_the_changelog_has_an_entry_for_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"^## \[{re.escape(__version__)}\] - (Unreleased|\d{{4}}-\d\d-\d\d)$", changelog, re.MULTILINE)
+
+
+def help_of(*command: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", *command, "--help"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout
+
+
+def full_outcome() -> Outcome:
+    """Return an outcome of which every field of the log has something to tell."""
+    mismatch = CaseMismatch(
+        Pointer("/comment"), "comment", "Comment", "Comment", Kind.NAME, required=True, conflict=False, path=(0,)
+    )
+    outcome = Outcome(
+        method="POST", operation="isolateMachine", route=RouteTemplate("/api/machines/{id}/isolate"), status=400,
+        request_id="1", duration_s=1, upstream_s=1, overhead_s=0, request_bytes=1, response_bytes=1,
+        mode=Mode.OBSERVE, action=Action.OBSERVED, resend="connection_terminated", defect="Error at x.py:1",
+        trace_id="1", failure=Failure.INTERNAL_ERROR,
+        findings=Findings(
+            (mismatch,) * 1000, (UnknownName(Pointer("/Coment"), "Coment", "Comment"),), 1, (Pointer("/a"),)
+        ),
+        error=ErrorTag(
+            ErrorCode("Forbidden"), "Forbidden", "No.", TargetId("1"), TargetSource.ENVELOPE, Origin.UPSTREAM
+        ),
+    )  # fmt: skip
+    optional: list[Any] = [getattr(outcome, field.name) for field in dataclasses.fields(outcome)]
+    assert optional.count(None) == 1, "only body_result is told by the metrics alone"
+    return outcome

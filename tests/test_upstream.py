@@ -1,0 +1,633 @@
+"""The upstream leg over real sockets: how connections are used, and every way in which an upstream fails."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from proxy.simulator import Simulator
+    from tests.conftest import Message, Proxied, Upstream, Wire
+
+    StartProxy = Callable[..., Awaitable[Proxied]]
+    StartUpstream = Callable[..., Awaitable[Upstream]]
+    Ask = Callable[..., Awaitable[Message]]
+    Dial = Callable[[Proxied], Awaitable[Wire]]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+HASTY = {"upstream.response_timeout_s": "0.3", "upstream.idle_timeout_s": "0.3", "upstream.connect_timeout_s": "0.3"}
+
+
+def in_use(proxied: Proxied) -> float:
+    return proxied.sample("upstream_connections", state="in_use")
+
+
+def idle(proxied: Proxied) -> float:
+    return proxied.sample("upstream_connections", state="idle")
+
+
+async def assert_failed(proxied: Proxied, response: Message, status: int, failure: str) -> None:
+    """Assert that `response` is the proxy's own envelope for `failure`, and that log and counters say the same."""
+    assert (response.status, response.is_whole) == (status, True)
+    assert response["X-Error-Origin"] == "proxy"
+    assert response["X-Target-Source"] == "proxy"
+    assert response["Cache-Control"] == "no-store"
+    assert response["Proxy-Status"].startswith("defender-sidecar; error=")
+    assert response["X-Target-Id"] == response.error["target"]
+    assert response["X-Error-Code"] == response["x-ms-error-code"] == response.error["code"]
+    event = await proxied.lines.event("proxy_error")
+    assert (event["failure"], event["status"], event["origin"]) == (failure, status, "proxy")
+    assert event["target_id"] == response.error["target"]
+    assert event["level"] == "error"
+    assert proxied.sample("upstream_failures_total", failure=failure) == 1
+    code = response.error["code"]
+    assert proxied.sample("errors_total", code=code, status=str(status), origin="proxy") == 1
+    await proxied.until(lambda: in_use(proxied) == 0)
+    await proxied.until(lambda: proxied.sample("requests_in_flight") == 0)
+
+
+class TestNoConnection:
+    async def test_refused(self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy("http://127.0.0.1:1")
+        await assert_failed(proxied, await ask(proxied, "POST", "/api", body=b"x"), 502, "connection_refused")
+        assert upstream.wires == []
+
+    async def test_a_name_that_nobody_resolves(self, start_proxy: StartProxy, ask: Ask) -> None:
+        proxied = await start_proxy("http://upstream.invalid")
+        await assert_failed(proxied, await ask(proxied, "GET", "/api"), 502, "dns_error")
+
+    async def test_no_tls_where_tls_is_expected(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def plain(_upstream: Upstream, wire: Wire) -> None:
+            await wire.reader.read(100)
+            await wire.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+        upstream = await start_upstream(plain)
+        proxied = await start_proxy(upstream.url.replace("http://", "https://"))
+        await assert_failed(proxied, await ask(proxied, "GET", "/api"), 502, "tls_protocol_error")
+
+    async def test_all_connections_stay_busy(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, dial: Dial
+    ) -> None:
+        async def silent(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.rest()
+
+        upstream = await start_upstream(silent)
+        proxied = await start_proxy(
+            upstream.url, {"upstream.max_connections": "1", "upstream.connect_timeout_s": "0.3"}
+        )
+        first = await dial(proxied)
+        await first.send(b"GET /first HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        await proxied.until(lambda: upstream.requests)
+        response = await ask(proxied, "GET", "/second")
+        assert (response.status, response.is_whole) == (503, True)
+        assert response["Retry-After"]
+        assert proxied.sample("upstream_failures_total", failure="connection_limit_reached") == 1
+        assert in_use(proxied) == 1
+        await first.close()
+        await proxied.until(lambda: in_use(proxied) == 0)
+
+
+class TestNoResponse:
+    @pytest.mark.parametrize(
+        ("answer", "status", "failure"),
+        [
+            pytest.param(b"", 502, "connection_terminated", id="nothing"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nContent-Ty", 502, "connection_terminated", id="half-a-head"),
+            pytest.param(b"\x15\x03\x01 this is not HTTP\r\n\r\n", 502, "http_protocol_error", id="garbage"),
+            pytest.param(b"HTTP/1.1 banana\r\n\r\n", 502, "http_protocol_error", id="no-status"),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
+                502, "http_protocol_error", id="two-lengths",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", 502, "http_protocol_error", id="negative-length"
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 70_000 + b"\r\nContent-Length: 2\r\n\r\nok",
+                502, "http_protocol_error", id="one-long-field",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\n" + b"X-Many: x\r\n" * 300 + b"Content-Length: 2\r\n\r\nok",
+                502, "http_protocol_error", id="300-fields",
+            ),
+            pytest.param(
+                b"HTTP/1.1 103 Early Hints\r\n\r\n" * 30 + OK, 502, "http_protocol_error", id="30-interim-responses"
+            ),
+            pytest.param(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\n",
+                502, "http_protocol_error", id="an-upgrade-nobody-asked-for",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nX-Bad: a\x00b\r\nContent-Length: 2\r\n\r\nok",
+                502, "http_protocol_error", id="nul-in-a-field",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nX-Bad: a\x01b\r\nContent-Length: 2\r\n\r\nok",
+                502, "http_protocol_error", id="control-character-in-a-field",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 O\x01K\r\nContent-Length: 2\r\n\r\nok",
+                502, "http_protocol_error", id="control-character-in-the-reason",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nX Bad: a\r\nContent-Length: 2\r\n\r\nok",
+                502, "http_protocol_error", id="space-in-a-field-name",
+            ),
+        ],
+    )  # fmt: skip
+    async def test_what_is_no_response_becomes_one(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, answer: bytes, status: int, failure: str
+    ) -> None:
+        async def once(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(answer)
+
+        upstream = await start_upstream(once)
+        proxied = await start_proxy(upstream.url)
+        # POST, since a GET may be sent twice.
+        await assert_failed(proxied, await ask(proxied, "POST", "/api", body=b"x"), status, failure)
+        assert len(upstream.requests) == 1
+
+    @pytest.mark.parametrize("directive", ["reset", "reset-head"])
+    async def test_reset(self, proxied: Proxied, simulator: Simulator, ask: Ask, directive: str) -> None:
+        response = await ask(proxied, "POST", f"/_simulate/{directive}/upload", body=b"x")
+        await assert_failed(proxied, response, 502, "connection_terminated")
+        assert len(simulator.received) == 1
+
+    async def test_a_head_that_does_not_come(self, start_proxy: StartProxy, simulator: Simulator, ask: Ask) -> None:
+        proxied = await start_proxy(simulator.url, HASTY)
+        began = time.perf_counter()
+        response = await ask(proxied, "GET", "/_simulate/slow=30/api/machines")
+        assert 0.25 < time.perf_counter() - began < 2
+        await assert_failed(proxied, response, 504, "http_response_timeout")
+        assert len(simulator.received) == 1
+
+    async def test_a_head_that_trickles(self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask) -> None:
+        """Progress within the head does not extend its time."""
+
+        async def trickle(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while True:
+                await wire.send(b"x")
+                await asyncio.sleep(0.05)
+
+        upstream = await start_upstream(trickle)
+        proxied = await start_proxy(upstream.url, HASTY)
+        response = await ask(proxied, "POST", "/api", body=b"x")
+        await assert_failed(proxied, response, 504, "http_response_timeout")
+
+    async def test_a_streamed_request_whose_answer_does_not_come(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def silent(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.rest()
+
+        upstream = await start_upstream(silent)
+        proxied = await start_proxy(upstream.url, HASTY)
+        response = await ask(proxied, "PUT", "/upload", body=b"x" * 100_000)
+        await assert_failed(proxied, response, 504, "http_response_timeout")
+        assert [request.body for request in upstream.requests] == [b"x" * 100_000]
+
+    async def test_an_upstream_that_does_not_read(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        async def deaf(_upstream: Upstream, wire: Wire) -> None:
+            await wire.head()
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(60)
+
+        upstream = await start_upstream(deaf)
+        proxied = await start_proxy(upstream.url, HASTY)
+        wire = await dial(proxied)
+        wire.writer.write(b"PUT /upload HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 30000000\r\n\r\n")
+        wire.writer.write(bytes(30_000_000))
+        response = await wire.message()
+        assert response.status == 504
+        assert response["X-Error-Origin"] == "proxy"
+        assert proxied.sample("upstream_failures_total", failure="connection_write_timeout") == 1
+
+
+class TestHalfAResponse:
+    """The client must see that a body is not whole: never a clean end."""
+
+    @pytest.mark.parametrize(
+        "half",
+        [
+            pytest.param(b"Content-Length: 100\r\n\r\nhalf", id="content-length"),
+            pytest.param(b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", id="chunked"),
+            pytest.param(b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n100\r\nmo", id="within-a-chunk"),
+            pytest.param(b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", id="before-the-last-line"),
+        ],
+    )
+    @pytest.mark.parametrize("with_reset", [pytest.param(False, id="fin"), pytest.param(True, id="rst")])
+    async def test_broken_off(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, half: bytes, *, with_reset: bool
+    ) -> None:
+        async def break_off(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\n" + half)
+            await asyncio.sleep(0.05)
+            if with_reset:
+                wire.reset()
+
+        upstream = await start_upstream(break_off)
+        proxied = await start_proxy(upstream.url)
+        response = await ask(proxied, "GET", "/api/machines")
+        assert (response.status, response.is_whole) == (200, False)
+        assert b"halfmo".startswith(response.body)
+        event = await proxied.lines.event("proxy_error")
+        assert (event["failure"], event["status"]) == ("http_response_incomplete", 200)
+        assert proxied.sample("upstream_failures_total", failure="http_response_incomplete") == 1
+        assert len(upstream.requests) == 1
+        await proxied.until(lambda: in_use(proxied) == 0)
+
+    async def test_a_close_delimited_body_that_is_reset(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def break_off(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+            await asyncio.sleep(0.05)
+            wire.reset()
+
+        upstream = await start_upstream(break_off)
+        proxied = await start_proxy(upstream.url)
+        response = await ask(proxied, "GET", "/api/machines")
+        assert (response.status, response.is_whole) == (200, False)
+
+    async def test_a_client_of_http_1_0_sees_it_too(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """Its response ends with the connection, so that only a reset tells of an end that came early."""
+
+        async def break_off(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+            await asyncio.sleep(0.05)
+
+        upstream = await start_upstream(break_off)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(b"GET /api/machines HTTP/1.0\r\n\r\n")
+        assert not (await wire.message()).is_whole
+
+    async def test_an_error_that_breaks_off_is_a_failure_of_its_own(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def break_off(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b'HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\n{"error":')
+
+        upstream = await start_upstream(break_off)
+        proxied = await start_proxy(upstream.url)
+        await assert_failed(proxied, await ask(proxied, "POST", "/api", body=b"x"), 502, "http_response_incomplete")
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"], ids=["length", "te"])
+    async def test_stalled(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, framing: bytes
+    ) -> None:
+        async def stall(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n4\r\nhalf\r\n")
+            await wire.rest()
+
+        upstream = await start_upstream(stall)
+        proxied = await start_proxy(upstream.url, HASTY)
+        began = time.perf_counter()
+        response = await ask(proxied, "GET", "/api/machines")
+        assert time.perf_counter() - began < 2
+        assert (response.status, response.is_whole) == (200, False)
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "connection_read_timeout"
+        await proxied.until(lambda: in_use(proxied) == 0)
+
+    async def test_stalled_within_an_error(self, start_proxy: StartProxy, simulator: Simulator, ask: Ask) -> None:
+        proxied = await start_proxy(simulator.url, HASTY)
+        response = await ask(proxied, "GET", "/_simulate/Forbidden,stall/api/machines")
+        await assert_failed(proxied, response, 504, "connection_read_timeout")
+
+    async def test_pauses_shorter_than_the_limit_may_be_many(
+        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
+    ) -> None:
+        proxied = await start_proxy(simulator.url, HASTY)
+        response = await ask(proxied, "GET", "/_simulate/trickle=0.1/api/machines")
+        assert (response.status, response.is_whole) == (200, True)
+
+    async def test_the_pause_is_not_timed_once_the_body_is_whole(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """A leftover timer would end the next exchange on the same connection."""
+
+        async def pause(upstream: Upstream, wire: Wire) -> None:
+            for _ in range(2):
+                await upstream.request(wire)
+                await asyncio.sleep(0.5 if len(upstream.requests) > 1 else 0)
+                await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+                await asyncio.sleep(0.1)
+                await wire.send(b"lf")
+
+        upstream = await start_upstream(pause)
+        proxied = await start_proxy(upstream.url, {"upstream.idle_timeout_s": "0.3"})
+        wire = await dial(proxied)
+        for _ in range(2):
+            assert (await wire.ask("GET", "/api/machines")).body == b"half"
+            await asyncio.sleep(0.4)
+        assert len(upstream.wires) == 1
+
+
+class TestPool:
+    async def test_connections_are_used_again(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        for method in ("GET", "POST", "GET", "PUT"):
+            assert (await ask(proxied, method, "/api")).body == b"ok"
+        assert len(upstream.wires) == 1
+        assert (in_use(proxied), idle(proxied)) == (0, 1)
+
+    async def test_an_idle_connection_is_closed_in_time(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url, {"upstream.keepalive_timeout_s": "0.2"})
+        await ask(proxied, "GET", "/api")
+        await proxied.until(lambda: idle(proxied) == 0)
+        assert await upstream.wires[0].rest() == b""
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", id="connection-close"),
+            pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", id="http-1.0"),
+        ],
+    )
+    async def test_a_connection_whose_end_was_announced_is_not_used_again(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, answer: bytes
+    ) -> None:
+        upstream = await start_upstream(answer)
+        proxied = await start_proxy(upstream.url)
+        for _ in range(2):
+            response = await ask(proxied, "GET", "/api")
+            assert (response.status, response.body) == (200, b"ok")
+            assert "Connection" not in response
+        assert len(upstream.wires) == 2
+
+    async def test_closed_meanwhile(self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask) -> None:
+        """An end that is known before the request is sent costs nobody anything: not even a POST."""
+
+        async def once(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(OK)
+
+        upstream = await start_upstream(once)
+        proxied = await start_proxy(upstream.url)
+        for _ in range(3):
+            assert (await ask(proxied, "POST", "/api", body=b"x")).body == b"ok"
+            await asyncio.sleep(0.05)
+        assert len(upstream.requests) == 3
+        assert proxied.sample("retries_total", reason="connection_terminated") == 0
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+    async def test_a_safe_request_that_met_a_dying_connection_is_sent_once_more(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, method: str
+    ) -> None:
+        async def die_at_the_second(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await upstream.request(wire)
+
+        upstream = await start_upstream(die_at_the_second)
+        proxied = await start_proxy(upstream.url)
+        await ask(proxied, "GET", "/first")
+        assert (await ask(proxied, method, "/second")).status == 200
+        assert [request.target for request in upstream.requests] == [b"/first", b"/second", b"/second"]
+        assert upstream.requests[1] == upstream.requests[2]
+        assert len(upstream.wires) == 2
+        assert proxied.sample("retries_total", reason="connection_terminated") == 1
+
+    async def test_a_resend_never_meets_a_pooled_connection(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, dial: Dial
+    ) -> None:
+        """Several pooled connections die at once; one resend has to do."""
+        gate = asyncio.Event()
+
+        async def die_at_the_second(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await gate.wait()
+            await wire.send(OK)
+            await upstream.request(wire)
+
+        upstream = await start_upstream(die_at_the_second)
+        proxied = await start_proxy(upstream.url)
+        wires = [await dial(proxied) for _ in range(4)]
+        answers = asyncio.gather(*(wire.ask("GET", "/first") for wire in wires))
+        await proxied.until(lambda: len(upstream.requests) == 4)
+        gate.set()
+        assert {answer.status for answer in await answers} == {200}
+        await proxied.until(lambda: idle(proxied) == 4)
+        assert (await ask(proxied, "GET", "/second")).status == 200
+        assert len(upstream.requests) == 6
+
+    async def test_sent_twice_at_the_most(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def die(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+
+        upstream = await start_upstream(die)
+        proxied = await start_proxy(upstream.url)
+        response = await ask(proxied, "GET", "/api")
+        await assert_failed(proxied, response, 502, "connection_terminated")
+        assert len(upstream.requests) == 2
+        assert proxied.sample("retries_total", reason="connection_terminated") == 1
+        assert (await proxied.lines.event("proxy_error"))["resend"] == "connection_terminated"
+
+    @pytest.mark.parametrize(
+        ("method", "body"),
+        [
+            pytest.param("POST", b"x", id="post"),
+            pytest.param("POST", b"", id="post-without-a-body"),
+            pytest.param("PATCH", b"x", id="patch"),
+            pytest.param("PUT", b"x", id="put"),
+            pytest.param("DELETE", b"", id="delete"),
+        ],
+    )
+    async def test_an_unsafe_request_is_never_sent_twice(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, method: str, body: bytes
+    ) -> None:
+        async def die_at_the_second(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(OK)
+            await upstream.request(wire)
+
+        upstream = await start_upstream(die_at_the_second)
+        proxied = await start_proxy(upstream.url)
+        await ask(proxied, "GET", "/first")
+        response = await ask(proxied, method, "/second", body=body)
+        await assert_failed(proxied, response, 502, "connection_terminated")
+        assert len(upstream.requests) == 2
+        assert proxied.sample("retries_total", reason="connection_terminated") == 0
+
+    @pytest.mark.parametrize(
+        "surplus",
+        [
+            pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen", id="a-response-nobody-asked-for"),
+            pytest.param(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", id="a-late-408"),
+            pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="an-interim-response"),
+            pytest.param(b"stolen", id="bytes"),
+            pytest.param(b"\r\n", id="an-empty-line"),
+        ],
+    )
+    @pytest.mark.parametrize("delay_s", [0, 0.05], ids=["at-once", "while-idle"])
+    async def test_what_comes_unasked_is_given_to_nobody(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, surplus: bytes, delay_s: float
+    ) -> None:
+        async def chatty(upstream: Upstream, wire: Wire) -> None:
+            while True:
+                asked = await upstream.request(wire)
+                answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(asked.target), asked.target)
+                if delay_s:
+                    await wire.send(answer)
+                    await asyncio.sleep(delay_s)
+                    await wire.send(surplus)
+                else:
+                    await wire.send(answer + surplus)
+
+        upstream = await start_upstream(chatty)
+        proxied = await start_proxy(upstream.url)
+        for number in range(3):
+            response = await ask(proxied, "GET", f"/{number}")
+            # Bytes that are no HTTP, in one segment with the response, may spoil it, but never become one.
+            if (surplus, delay_s, response.status) != (b"stolen", 0, 502):
+                assert (response.status, response.body) == (200, b"/%d" % number)
+            await asyncio.sleep(2 * delay_s)
+        if surplus != b"\r\n":
+            assert len(upstream.wires) == 3
+
+    async def test_a_response_with_two_framings_ends_where_its_chunks_do(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        """RFC 9112, 6.3: Transfer-Encoding overrides Content-Length, and nobody may be told both."""
+        upstream = await start_upstream(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        )
+        proxied = await start_proxy(upstream.url)
+        response = await ask(proxied, "GET", "/api")
+        assert (response.status, response.is_whole) in {(200, True), (502, True)}
+        if response.status == 200:
+            assert response.body == b"ok"
+            assert response.values("Content-Length") == []
+
+    async def test_a_response_that_is_not_read_to_its_end_costs_its_connection(
+        self, start_proxy: StartProxy, simulator: Simulator, dial: Dial, ask: Ask
+    ) -> None:
+        proxied = await start_proxy(simulator.url)
+        wire = await dial(proxied)
+        await wire.send(b"GET /_simulate/size=50000000/big HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        await wire.head()
+        wire.reset()
+        await proxied.until(lambda: in_use(proxied) == 0)
+        assert idle(proxied) == 0
+        assert (await ask(proxied, "GET", "/api/machines")).status == 200
+
+
+class TestClientLeaves:
+    async def test_while_it_waits(self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial) -> None:
+        ended: list[float] = []
+
+        async def silent(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.rest()
+            ended.append(time.perf_counter())
+
+        upstream = await start_upstream(silent)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(b"POST /api HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 1\r\n\r\nx")
+        await proxied.until(lambda: upstream.requests)
+        left = time.perf_counter()
+        await wire.close()
+        await proxied.until(lambda: ended)
+        assert ended[0] - left < 1
+        event = await proxied.lines.event("proxy_error")
+        assert event["failure"] == "client_disconnected"
+        assert "status" not in event
+        assert proxied.sample("requests_total", operation="unknown", status="none") == 1
+        await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"], ids=["length", "te"])
+    @pytest.mark.parametrize("target", [b"/upload", b"/api/machines/1/isolate"], ids=["streamed", "checked"])
+    async def test_within_its_request(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, framing: bytes, target: bytes
+    ) -> None:
+        """What was half sent must not look whole to the upstream; what was to be checked was not sent at all."""
+
+        async def listen(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+
+        upstream = await start_upstream(listen)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(b"POST " + target + b" HTTP/1.1\r\nHost: sidecar\r\n" + framing + b"\r\n\r\n4\r\nhalf\r\n")
+        await (proxied.until(lambda: upstream.wires) if target == b"/upload" else asyncio.sleep(0.1))
+        await wire.close()
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "client_disconnected"
+        if target == b"/upload":
+            await proxied.until(lambda: upstream.requests)
+            assert not upstream.requests[0].is_whole
+        else:
+            assert upstream.wires == []
+        await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+
+    async def test_within_its_response(self, proxied: Proxied, simulator: Simulator, dial: Dial) -> None:
+        wire = await dial(proxied)
+        await wire.send(b"GET /_simulate/trickle=0.05,size=100000000/api HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        await wire.head()
+        await wire.close()
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "client_disconnected"
+        await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+        assert len(simulator.received) == 1
+
+    async def test_it_stays_but_does_not_read(self, start_proxy: StartProxy, simulator: Simulator, dial: Dial) -> None:
+        proxied = await start_proxy(simulator.url, {"downstream.write_timeout_s": "0.3"})
+        wire = await dial(proxied)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(b"GET /_simulate/size=100000000/api HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "client_write_timeout"
+        await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+
+
+class TestEgressProxy:
+    async def test_a_plain_upstream_is_asked_for_in_absolute_form(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """RFC 9112, 3.2.2; and the credentials of the egress proxy are for it alone (RFC 9110, 11.7.2)."""
+        egress = await start_upstream(OK)
+        monkeypatch.setenv("http_proxy", egress.url.replace("http://", "http://user:word@"))
+        proxied = await start_proxy("http://defender.example", {"upstream.proxy_from_environment": "true"})
+        assert (await ask(proxied, "GET", "/api/machines?$top=1")).status == 200
+        (request,) = egress.requests
+        assert request.start_line == b"GET http://defender.example/api/machines?$top=1 HTTP/1.1"
+        assert request["Host"] == "defender.example"
+        assert request["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+
+    async def test_it_is_not_used_unasked(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        egress, upstream = await start_upstream(OK), await start_upstream(OK)
+        monkeypatch.setenv("http_proxy", egress.url)
+        proxied = await start_proxy(upstream.url)
+        assert (await ask(proxied, "GET", "/api/machines")).status == 200
+        assert (len(egress.requests), len(upstream.requests)) == (0, 1)
