@@ -104,10 +104,11 @@ class _Connection(RequestHandler):
         self,
         request: web.BaseRequest,
         status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002 - its text quotes the request
-        message: str | None = None,  # noqa: ARG002 - likewise
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the request
     ) -> web.StreamResponse:
-        """Return a page that tells nothing but the status."""
+        """Return a page that tells the status alone; the log gets the kind of error too (see `logs`)."""
+        self.log_exception("The admin listener could not answer", exc_info=exc)
         if request.writer.output_size > 0:
             raise ConnectionError
         response = web.Response(status=status, text=f"{HTTPStatus(status).phrase}\n")

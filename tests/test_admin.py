@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
+from prometheus_client.registry import Collector
 
 from proxy.admin import Phase, Readiness, admin_application, administering
 
@@ -237,3 +238,22 @@ async def test_a_malformed_request_is_not_quoted(proxied: Proxied) -> None:
     writer.close()
     assert b" 400 " in answer.partition(b"\r\n")[0]
     assert b"S3CR3T" not in answer
+
+
+async def test_what_goes_wrong_on_the_admin_port_is_logged_but_not_told(
+    proxied: Proxied, client: aiohttp.ClientSession
+) -> None:
+    class Faulty(Collector):
+        def collect(self) -> Iterable[Metric]:
+            raise RuntimeError("S3CR3T")
+
+        def describe(self) -> Iterable[Metric]:
+            return ()
+
+    proxied.registry.register(Faulty())
+    async with client.get(f"{proxied.admin_url}/metrics") as response:
+        assert (response.status, await response.text()) == (500, "Internal Server Error\n")
+
+    event = await proxied.lines.event("library_message")
+    assert (event["level"], event["exception_type"]) == ("error", "RuntimeError")
+    assert "S3CR3T" not in proxied.lines.getvalue()
