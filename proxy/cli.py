@@ -16,7 +16,7 @@ from proxy import __version__, logs, simulator
 from proxy.core.catalog import CatalogError
 from proxy.listener import ListenError
 from proxy.server import StartError, serve
-from proxy.settings import SettingsError, describe, load_settings, settings_schema
+from proxy.settings import CONFIG_VARIABLE, SettingsError, describe, load_settings, settings_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +28,6 @@ EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
 
 _LAST_PORT: Final = 65535
-
-CONFIG_VARIABLE: Final = "DEFENDER_SIDECAR_CONFIG"
 
 _FLAGS: Final = {
     "upstream": "upstream.url",

@@ -21,8 +21,11 @@ from proxy.simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
+
+pytest.register_assert_rewrite("tests.loading")
 
 # Fast enough to notice a hang, slow enough for a busy machine.
 _EVENT_WITHIN_S = 5.0
@@ -342,6 +345,18 @@ async def start_proxy() -> AsyncIterator[Callable[..., Awaitable[Proxied]]]:
 async def proxied(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> Proxied:
     """A proxy with default settings before the simulator."""
     return await start_proxy(simulator.url)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    """Write a settings file with `written(content)`, which returns its path."""
+
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "proxy.yaml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
 
 
 @pytest.fixture(autouse=True)

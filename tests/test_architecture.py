@@ -57,7 +57,12 @@ SHELL = {
         "__init__ core admin exchange listener logs resources settings telemetry upstream",
         "aiohttp prometheus_client structlog",
     ),
-    "settings": row("core resources", "pydantic pydantic_core pydantic_settings yaml"),
+    "settings": row(
+        "core settings_layers settings_problems settings_values", "pydantic pydantic_core pydantic_settings"
+    ),
+    "settings_layers": row("settings_problems settings_values", "yaml"),
+    "settings_problems": row("settings_values", "yaml"),
+    "settings_values": row("core", "pydantic"),
     # The stand-in shares nothing with the proxy: it must not share our mistakes.
     "simulator": row("simulator_data", "aiohttp"),
     "simulator_data": row(),
