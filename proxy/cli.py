@@ -78,6 +78,8 @@ def _simulate(options: argparse.Namespace) -> int:
         asyncio.run(
             simulator.serve(host.strip("[]"), int(port), lambda url: print(f"the simulator is at {url}", flush=True))
         )
+    except KeyboardInterrupt:
+        return EXIT_OK  # there is no other way to end it
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -23,8 +23,9 @@ from proxy.core.envelope import parse_id
 from proxy.core.failure import Failure
 from proxy.core.model import Action, ErrorTag, Mode, Outcome, TargetId
 from proxy.core.replies import refuse, reply_of, tag_upstream_error
-from proxy.listener import RawResponse, own_response
-from proxy.upstream import UpstreamError, UpstreamRequest, UpstreamResponse
+from proxy.listener import RawResponse, connection_of, own_response
+from proxy.progress import StalledError, Watch
+from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -45,7 +46,8 @@ _FIRST_ERROR_STATUS: Final = 400
 _ABSOLUTE_FORM: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
 
 # W3C Trace Context, 3.2: version, trace ID, parent ID, flags.
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+# An ID of zeros alone, and the version ff, are invalid.
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
 class RefusedError(Exception):
@@ -109,6 +111,7 @@ class _Course:
         self._exchange = exchange
         self._settings = exchange.settings
         self._request = request
+        self._connection = connection_of(request)
         self._fields: Fields = request.raw_headers
         self._operation = UNKNOWN
         self._checked = check.UNCHECKED
@@ -122,12 +125,14 @@ class _Course:
         self._failure: Failure | None = None
         self._resend: str | None = None
         self._defect: str | None = None
+        self._is_sending = False
         self._request_id = _request_id(self._fields)
 
     async def run(self) -> web.StreamResponse:
         """Take the request through check, upstream and normalisation, and answer it whatever happens."""
         try:
-            target = self._screened_target()
+            self._screen()
+            target = self._target()
             self._operation = self._exchange.catalog.match(self._request.method, target.decode("latin-1"))
             body = await self._checked_body()
             if self._checked.action is Action.REJECTED:
@@ -144,8 +149,17 @@ class _Course:
             self._failure = error.failure
             self._resend = error.resend
             return await self._give(reply_of(error.failure, new_target()))
-        except (asyncio.CancelledError, ConnectionError):
-            # The client has left, or the process ends. Either way nobody reads an answer.
+        except asyncio.CancelledError:
+            if not self._connection.is_given_up:
+                self._failure = self._failure or Failure.CLIENT_DISCONNECTED
+                raise
+            self._failure = self._failure or Failure.SHUTTING_DOWN
+            if self._status is not None:
+                # Half a response is out. The connection ends next, and the client sees that it is not whole.
+                raise
+            return await self._give(reply_of(Failure.SHUTTING_DOWN, new_target()))
+        except ConnectionError:
+            # Nobody is left to read an answer.
             self._failure = self._failure or Failure.CLIENT_DISCONNECTED
             raise
         except Exception as error:
@@ -182,13 +196,15 @@ class _Course:
             trace_id=_trace_id(self._fields),
         )
 
-    def _screened_target(self) -> bytes:
-        """Return the request target in origin-form, byte for byte, or refuse what may not be forwarded."""
+    def _screen(self) -> None:
+        """Refuse what may not be forwarded."""
         request, limits = self._request, self._settings.limits
         if self._exchange.in_flight > self._settings.downstream.max_in_flight:
             raise RefusedError(Failure.OVERLOADED)
         if request.method not in METHODS:
             raise RefusedError(Failure.METHOD_REFUSED)
+        if not headers.is_chunked_alone(self._fields):
+            raise RefusedError(Failure.CODING_REFUSED)
         if request.version < HttpVersion11 and (
             request.version < HttpVersion10 or headers.values(self._fields, b"transfer-encoding")
         ):
@@ -200,11 +216,14 @@ class _Course:
             raise RefusedError(Failure.LOOP_DETECTED)
         if limits.body_bytes and (request.content_length or 0) > limits.body_bytes:
             raise RefusedError(Failure.BODY_TOO_LARGE)
-        target = request.raw_path.encode("utf-8", "surrogateescape")
+
+    def _target(self) -> bytes:
+        """Return the request target in origin-form, byte for byte."""
+        target = self._request.raw_path.encode("utf-8", "surrogateescape")
         if (authority := _ABSOLUTE_FORM.match(target)) is not None:
             rest = target[authority.end() :]
             target = rest if rest.startswith(b"/") else b"/" + rest
-        if request.method == "OPTIONS" and target == b"*":
+        if self._request.method == "OPTIONS" and target == b"*":
             return target
         if not target.startswith(b"/") or b"#" in target:
             raise RefusedError(Failure.MALFORMED_REQUEST, "Its target must be a path that starts with '/'.")
@@ -276,6 +295,8 @@ class _Course:
             finally:
                 self._waited_s += perf_counter() - began
             if not piece:
+                if self._is_sending:
+                    self._request_is_complete()
                 return
             self._request_bytes += len(piece)
             if limits.body_bytes and self._request_bytes > limits.body_bytes:
@@ -291,6 +312,9 @@ class _Course:
             length = len(body)
         began = perf_counter()
         waited_s = self._waited_s
+        self._is_sending = True
+        if isinstance(body, bytes):
+            self._request_is_complete()
         try:
             response = await self._exchange.upstream.send(
                 UpstreamRequest(request.method, target, headers.end_to_end_request(self._fields, version), body, length)
@@ -300,6 +324,14 @@ class _Course:
             self._waited_s = waited_s + self._upstream_s
         self._resend = response.resend
         return response
+
+    def _request_is_complete(self) -> None:
+        """Go on without the client from here, if the request may change something.
+
+        It will be carried out whether the client waits for it or not, and what became of it is to be in the log.
+        """
+        if self._request.method not in SAFE_METHODS:
+            self._connection.carry_on()
 
     async def _relay(self, response: UpstreamResponse) -> web.StreamResponse:
         """Pass the upstream's response on, tagged if it is an error."""
@@ -326,7 +358,7 @@ class _Course:
         await outgoing.prepare(self._request)
         if not is_whole:
             await self._stream(response, outgoing, body)
-        await self._within_write_timeout(outgoing.write_eof())
+        await self._while_read(outgoing.write_eof())
         return outgoing
 
     async def _stream(self, response: UpstreamResponse, outgoing: RawResponse, first: bytes) -> None:
@@ -336,14 +368,14 @@ class _Course:
             ConnectionError: either side broke off; the client sees that the response is not whole.
         """
         if first:
-            await self._within_write_timeout(outgoing.write(first))
+            await self._while_read(outgoing.write(first))
         elif not response.is_whole:
             outgoing.send_head()
         began = perf_counter()
         try:
             while piece := await response.read():
                 self._response_bytes += len(piece)
-                await self._within_write_timeout(outgoing.write(piece))
+                await self._while_read(outgoing.write(piece))
         except UpstreamError as error:
             # The head is out, so that no status can tell of this: ending the connection early has to.
             self._failure = error.failure
@@ -394,7 +426,7 @@ class _Course:
             # What follows would be the rest of a body that nobody wants, or the inside of a tunnel that was refused.
             outgoing.force_close()
         await outgoing.prepare(self._request)
-        await self._within_write_timeout(outgoing.write_eof())
+        await self._while_read(outgoing.write_eof())
         return outgoing
 
     def _tagged(self, fields: Fields) -> Fields:
@@ -407,20 +439,18 @@ class _Course:
             ours.append((names.case_mismatch, tags.mismatch_field(self._checked.findings)))
         return headers.replaced(fields, ours)
 
-    async def _within_write_timeout(self, writing: Awaitable[None]) -> None:
-        """Await `writing` for as long as a client may take to read on.
+    async def _while_read(self, writing: Awaitable[None]) -> None:
+        """Await `writing` for as long as the client goes on reading, however slowly.
 
         Raises:
-            ConnectionError: it took longer; the connection is gone.
+            ConnectionError: the client has left, or has read nothing for too long; the connection is gone.
         """
         try:
-            async with asyncio.timeout(self._settings.downstream.write_timeout_s):
+            with Watch(self._request.transport, self._settings.downstream.write_timeout_s):
                 await writing
-        except TimeoutError as error:
+        except StalledError:
             self._failure = Failure.CLIENT_WRITE_TIMEOUT
-            if self._request.transport is not None:
-                self._request.transport.abort()
-            raise ConnectionAbortedError from error
+            raise
 
 
 def new_target() -> TargetId:

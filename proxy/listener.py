@@ -72,12 +72,13 @@ class RawResponse(web.StreamResponse):
     async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Hold the head in the writer; it leaves with the first piece of the body."""
         writer = request.writer
-        if not isinstance(writer, HeadWriter) or not isinstance(request.protocol, ClientConnection):
+        if not isinstance(writer, HeadWriter):
             raise TypeError(writer)
         self._req = request
         self._payload_writer = writer
         is_http_11 = request.version >= HttpVersion11
-        keep_alive = bool(request.keep_alive and self._keep_alive is not False and not request.protocol.is_draining)
+        may_go_on = self._keep_alive is not False and not connection_of(request).is_draining
+        keep_alive = bool(request.keep_alive and may_go_on)
         framing: Fields = ()
         if self._length is not None:
             if self.status != HTTPStatus.NO_CONTENT:
@@ -128,13 +129,15 @@ class RawResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """One connection from a client, with the timers and limits that aiohttp leaves out."""
 
-    __slots__ = ("_head_bytes", "_head_timer", "_listener")
+    __slots__ = ("_carries_on", "_head_bytes", "_head_timer", "_listener", "is_given_up")
 
     def __init__(self, listener: Listener, **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
         self._listener = listener
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._carries_on = False
+        self.is_given_up = False
 
     @property
     def is_draining(self) -> bool:
@@ -154,10 +157,31 @@ class ClientConnection(RequestHandler):
         else:
             self._watch_head()
 
+    def carry_on(self) -> None:
+        """Let the exchange under way come to its end even if the client leaves."""
+        self._carries_on = True
+
+    def give_up(self) -> None:
+        """End the exchange under way: its time is over."""
+        if self._task_handler is not None and not self.is_idle:
+            self.is_given_up = True
+            self._task_handler.cancel()
+
+    def begin_request(self) -> None:
+        """Forget what held for the request before."""
+        self._carries_on = False
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End what was going on; aiohttp cancels the handler."""
+        """End what was going on, unless it has to be carried on without the client."""
         self._unwatch_head()
+        task = self._task_handler
         super().connection_lost(exc)
+        if task is None or task.done():
+            return
+        if self._carries_on:
+            self._listener.carry_on(task)
+        else:
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a head that is not whole yet is timed and measured."""
@@ -260,10 +284,11 @@ class Listener(web.Server):
         refuse: Callable[[Failure], Reply],
         settings: Settings,
     ) -> None:
-        super().__init__(handler, request_factory=self._request_of, handler_cancellation=True)
+        super().__init__(handler, request_factory=self._request_of)
         self.refuse = refuse
         self.settings = settings
         self.is_draining = False
+        self._carried_on: set[asyncio.Task[None]] = set()
         self._event_loop = asyncio.get_running_loop()
 
     def __call__(self) -> RequestHandler:
@@ -288,23 +313,50 @@ class Listener(web.Server):
         _writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
+        if isinstance(protocol, ClientConnection):
+            protocol.begin_request()
         writer = HeadWriter(protocol, self._event_loop)
         return web.BaseRequest(message, payload, protocol, writer, task, self._event_loop)
+
+    def carry_on(self, task: asyncio.Task[None]) -> None:
+        """Keep `task`, whose client has left, until it is done."""
+        self._carried_on.add(task)
+        task.add_done_callback(self._carried_on.discard)
 
     async def drain(self, timeout_s: float) -> None:
         """Close idle connections at once and the others after their response, or when `timeout_s` is over.
 
         A connection that is kept alive by nobody's request would otherwise hold the process for its whole timeout.
+        What is not answered by then is answered with an error.
         """
         self.is_draining = True
-        deadline = self._event_loop.time() + timeout_s
-        while self.connections and self._event_loop.time() < deadline:
-            for connection in self.connections:
-                if isinstance(connection, ClientConnection) and connection.is_idle:
-                    connection.force_close()
-            await asyncio.sleep(_IDLE_SWEEP_S)
+        await self._until_over(self._event_loop.time() + timeout_s)
+        for connection in self._client_connections():
+            connection.give_up()
+        for task in self._carried_on:
+            task.cancel()
+        await self._until_over(self._event_loop.time() + _LAST_MOMENT_S)
         # To aiohttp a timeout of 0 is none at all.
         await self.shutdown(timeout=_LAST_MOMENT_S)
+
+    async def _until_over(self, deadline: float) -> None:
+        """Wait until all exchanges are over, or for the deadline on the event loop's clock."""
+        while (self.connections or self._carried_on) and self._event_loop.time() < deadline:
+            for connection in self._client_connections():
+                if connection.is_idle:
+                    connection.force_close()
+            await asyncio.sleep(_IDLE_SWEEP_S)
+
+    def _client_connections(self) -> list[ClientConnection]:
+        return [connection for connection in self.connections if isinstance(connection, ClientConnection)]
+
+
+def connection_of(request: web.BaseRequest) -> ClientConnection:
+    """Return the connection that `request` came on; all that a `Listener` takes are of this one kind."""
+    connection = request.protocol
+    if not isinstance(connection, ClientConnection):
+        raise TypeError(connection)
+    return connection
 
 
 def own_response(reply: Reply) -> RawResponse:

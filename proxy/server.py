@@ -76,7 +76,9 @@ async def serving(settings: Settings, catalog: Catalog, codes: ErrorCodes, strea
 
     Raises:
         ListenError: an address cannot be listened on.
+        StartError: the egress proxy that the environment names is none.
     """
+    egress_proxy = _egress_proxy(settings)
     registry = CollectorRegistry()
     telemetry = Telemetry(registry, catalog, codes)
     readiness = Readiness(telemetry.ready)
@@ -101,7 +103,7 @@ async def serving(settings: Settings, catalog: Catalog, codes: ErrorCodes, strea
         upstream = await stack.enter_async_context(
             AiohttpUpstream.opened(
                 settings.upstream.url,
-                egress_proxy=_egress_proxy(settings),
+                egress_proxy=egress_proxy,
                 max_connections=settings.upstream.max_connections,
                 connect_timeout_s=settings.upstream.connect_timeout_s,
                 response_timeout_s=settings.upstream.response_timeout_s,
@@ -179,11 +181,34 @@ def require_operations(loaded: Loaded, catalog: Catalog) -> None:
 
 
 def _egress_proxy(settings: Settings) -> str | None:
-    """Return the egress proxy that the environment names for the upstream, if settings ask for one."""
+    """Return the egress proxy that the environment names for the upstream, if settings ask for one.
+
+    Raises:
+        StartError: what the environment names is no HTTP proxy.
+    """
     url = urlsplit(settings.upstream.url)
     if not settings.upstream.proxy_from_environment or urllib.request.proxy_bypass_environment(url.netloc):  # type: ignore[attr-defined]
         return None
-    return urllib.request.getproxies_environment().get(url.scheme)
+    named = urllib.request.getproxies_environment().get(url.scheme)
+    if named is None:
+        return None
+    # Many leave the scheme out, and curl takes it for http.
+    egress_proxy = named if "://" in named else f"http://{named}"
+    if not _is_http(egress_proxy):
+        # Its value may hold a password.
+        raise StartError(
+            f"{url.scheme.upper()}_PROXY: must be http://HOST:PORT; an HTTP proxy is the only kind supported"
+        )
+    return egress_proxy
+
+
+def _is_http(url: str) -> bool:
+    """Whether `url` is one of HTTP with a host, and a port if any."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _url(host: str, port: int) -> str:

@@ -235,7 +235,7 @@ class Settings(BaseSettings):
     )
     admin: ListenAddress = Field(
         default=USUAL_ADDRESS["admin"],
-        description="HOST:PORT for /metrics, /healthz, /readyz and the status page; not the clients' own.",
+        description="HOST:PORT for /metrics, /healthz and /readyz; not the clients' own.",
         json_schema_extra={"default": str(USUAL_ADDRESS["admin"])},
     )
     workers: Workers = Field(default=1, description="Processes; this version runs one. For more, run more replicas.")

@@ -23,9 +23,10 @@ from yarl import URL
 
 from proxy.core import headers
 from proxy.core.failure import Failure
+from proxy.progress import StalledError, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -395,8 +396,9 @@ class _Response:
         head = asyncio.create_task(self._next_head())
         try:
             await asyncio.wait({self._upload, head}, return_when=asyncio.FIRST_COMPLETED)
+            if self._upload.done() and not (head.done() and head.exception() is None):
+                self._upload.result()  # raises what went wrong with the body, for which there will be no answer
             if not head.done():
-                self._upload.result()  # raises what reading the body raised
                 async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
                     await head
             head.result()
@@ -410,15 +412,26 @@ class _Response:
         if is_chunked:
             writer.enable_chunking()
         async for piece in body:
-            async with _limited(self._leg.idle_timeout_s, Failure.CONNECTION_WRITE_TIMEOUT):
-                try:
-                    await writer.write(piece)
-                except OSError:
-                    # The upstream has closed its end. Perhaps it answered first; reading the head will tell.
-                    return
-        with suppress(OSError):
-            async with _limited(self._leg.idle_timeout_s, Failure.CONNECTION_WRITE_TIMEOUT):
-                await writer.write_eof()
+            if not await self._is_taken(writer.write(piece)):
+                return
+        await self._is_taken(writer.write_eof())
+
+    async def _is_taken(self, writing: Awaitable[None]) -> bool:
+        """Await `writing` and return whether the upstream still takes what it is sent.
+
+        Where it has closed its end it perhaps answered first; reading the head will tell.
+
+        Raises:
+            UpstreamError: it has read nothing for too long.
+        """
+        try:
+            with Watch(self._protocol.transport, self._leg.idle_timeout_s):
+                await writing
+        except StalledError as error:
+            raise UpstreamError(Failure.CONNECTION_WRITE_TIMEOUT) from error
+        except OSError:
+            return False
+        return True
 
     async def _read_head(self) -> None:
         async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
@@ -433,6 +446,8 @@ class _Response:
                 raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
             except (aiohttp.ClientError, OSError) as error:
                 raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
+            if not headers.is_chunked_alone(message.raw_headers):
+                break
             if not headers.is_valid(message.reason.encode("utf-8", "surrogateescape"), message.raw_headers):
                 break
             if message.code >= 200:  # noqa: PLR2004 - RFC 9110, 15.2: 1xx is interim

@@ -323,16 +323,20 @@ async def simulator() -> AsyncIterator[Simulator]:
 async def start_proxy() -> AsyncIterator[Callable[..., Awaitable[Proxied]]]:
     """Start proxies with `await start_proxy(upstream_url, {"check.mode": "fix"})`; they stop with the test.
 
+    One that is to stop before that is started `within` a stack of the test's own.
+
     None of them may have met a defect of its own, whatever the test did to it.
     """
     catalog, codes = load_catalog(), load_error_codes()
     started: list[Proxied] = []
     async with AsyncExitStack() as stack:
 
-        async def start(upstream_url: str, flags: dict[str, str] | None = None) -> Proxied:
+        async def start(
+            upstream_url: str, flags: dict[str, str] | None = None, *, within: AsyncExitStack = stack
+        ) -> Proxied:
             settings = load_settings(None, {}, QUICK | {"upstream.url": upstream_url} | (flags or {})).settings
             lines = Lines()
-            running = await stack.enter_async_context(serving(settings, catalog, codes, lines))
+            running = await within.enter_async_context(serving(settings, catalog, codes, lines))
             started.append(Proxied(running.url, running.admin_url, running.registry, lines))
             return started[-1]
 

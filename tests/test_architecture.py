@@ -49,9 +49,10 @@ SHELL = {
         "__init__ core admin exchange listener logs resources server settings simulator telemetry upstream",
         "aiohttp rich structlog yarl",
     ),
-    "exchange": row("core listener settings telemetry upstream", "aiohttp"),
+    "exchange": row("core listener progress settings telemetry upstream", "aiohttp"),
     "listener": row("core settings", "aiohttp"),
     "logs": row("", "structlog"),
+    "progress": row(),
     "resources": row("core", "yaml"),
     "server": row(
         "__init__ core admin exchange listener logs resources settings telemetry upstream",
@@ -67,7 +68,7 @@ SHELL = {
     "simulator": row("simulator_data", "aiohttp"),
     "simulator_data": row(),
     "telemetry": row("__init__ core logs", "prometheus_client structlog"),
-    "upstream": row("core", "aiohttp yarl"),
+    "upstream": row("core progress", "aiohttp yarl"),
 }
 
 # Import names whose distribution is called otherwise, or comes with another that is declared.

@@ -927,6 +927,21 @@ class TestForwarding:
         await ask(proxied, "GET", "/_simulate/NotFound/api/machines", line)
         assert (await proxied.lines.event("upstream_error"))["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param(b"00-" + b"0" * 32 + b"-00f067aa0ba902b7-01", id="zeros-for-the-trace"),
+            pytest.param(b"00-4bf92f3577b34da6a3ce929d0e0e4736-" + b"0" * 16 + b"-01", id="zeros-for-the-parent"),
+            pytest.param(b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", id="version-ff"),
+            pytest.param(b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", id="upper-case"),
+            pytest.param(b"4bf92f3577b34da6a3ce929d0e0e4736", id="an-id-alone"),
+        ],
+    )
+    async def test_what_is_no_trace_is_not(self, proxied: Proxied, ask: Ask, value: bytes) -> None:
+        """W3C Trace Context, 3.2.2: such a field is as if it were not there."""
+        await ask(proxied, "GET", "/_simulate/NotFound/api/machines", b"traceparent: " + value)
+        assert "trace_id" not in await proxied.lines.event("upstream_error")
+
     @pytest.mark.parametrize("wanted", [False, True], ids=["off", "on"])
     async def test_plain_requests_are_logged_on_demand(
         self, start_proxy: StartProxy, simulator: Simulator, ask: Ask, *, wanted: bool

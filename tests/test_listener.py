@@ -114,6 +114,24 @@ class TestMalformed:
         assert response.error["code"] == "BadRequest"
         assert upstream.wires == []
 
+    @pytest.mark.parametrize(
+        "codings",
+        [b"gzip, chunked", b"Deflate , Chunked"],
+        ids=["list", "letter-case"],
+    )
+    async def test_a_transfer_coding_that_would_be_lost(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, codings: bytes
+    ) -> None:
+        """RFC 9112, 6.1: without the coding's name the content would be another."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(POST + b"Transfer-Encoding: " + codings + b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        response = await wire.message()
+        assert (response.status, response.error["code"]) == (501, "NotImplemented")
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "coding_refused"
+        assert upstream.wires == []
+
     async def test_a_fragment_in_the_target(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
     ) -> None:

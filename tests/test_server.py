@@ -284,16 +284,34 @@ async def test_an_upload_under_way_is_completed(start: Start, simulator: Simulat
     assert await sidecar.ended() == 0
 
 
-async def test_what_takes_longer_than_the_drain_is_broken_off(start: Start, simulator: Simulator) -> None:
+async def test_what_takes_longer_than_the_drain_is_told_so(start: Start, simulator: Simulator) -> None:
     sidecar = await start(timeout_s="0.3")
     running = asyncio.create_task(sidecar.get("/api/machines", "slow=60"))
     await arrived(simulator)
 
     sidecar.signal(signal.SIGTERM)
 
-    with pytest.raises(aiohttp.ClientError):
+    status, body = await running
+    assert status == 503
+    assert json.loads(body)["error"]["code"] == "ServiceUnavailable"
+    assert await sidecar.ended(within_s=4) == 0
+    (event,) = (event for event in sidecar.events() if event["event"] == "proxy_error")
+    assert (event["failure"], event["status"], event["level"]) == ("shutting_down", 503, "error")
+
+
+async def test_a_response_that_takes_longer_than_the_drain_is_broken_off(start: Start, simulator: Simulator) -> None:
+    sidecar = await start(timeout_s="0.3")
+    running = asyncio.create_task(sidecar.get("/api/machines", "trickle=0.05, size=100000000"))
+    await arrived(simulator)
+    await asyncio.sleep(0.2)
+
+    sidecar.signal(signal.SIGTERM)
+
+    with pytest.raises(aiohttp.ClientPayloadError):
         await running
     assert await sidecar.ended(within_s=4) == 0
+    (event,) = (event for event in sidecar.events() if event["event"] == "proxy_error")
+    assert (event["failure"], event["status"]) == ("shutting_down", 200)
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])

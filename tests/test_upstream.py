@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+
+from proxy.server import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -119,6 +122,10 @@ class TestNoResponse:
             pytest.param(
                 b"HTTP/1.1 200 OK\r\n" + b"X-Many: x\r\n" * 300 + b"Content-Length: 2\r\n\r\nok",
                 502, "http_protocol_error", id="300-fields",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                502, "http_protocol_error", id="a-transfer-coding-nobody-asked-for",
             ),
             pytest.param(
                 b"HTTP/1.1 103 Early Hints\r\n\r\n" * 30 + OK, 502, "http_protocol_error", id="30-interim-responses"
@@ -555,7 +562,7 @@ class TestClientLeaves:
         upstream = await start_upstream(silent)
         proxied = await start_proxy(upstream.url)
         wire = await dial(proxied)
-        await wire.send(b"POST /api HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 1\r\n\r\nx")
+        await wire.send(b"GET /api HTTP/1.1\r\nHost: sidecar\r\n\r\n")
         await proxied.until(lambda: upstream.requests)
         left = time.perf_counter()
         await wire.close()
@@ -566,6 +573,37 @@ class TestClientLeaves:
         assert "status" not in event
         assert proxied.sample("requests_total", operation="unknown", status="none") == 1
         await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+
+    @pytest.mark.parametrize("target", ["/upload", "/api/machines/1/isolate"], ids=["streamed", "checked"])
+    async def test_while_something_is_changed(self, proxied: Proxied, dial: Dial, target: str) -> None:
+        """The machine is isolated or is not, whoever waits for it: the log must say which, and under what target ID."""
+        wire = await dial(proxied)
+        body = b'{"Comment": "c", "IsolationType": "Full"}'
+        await wire.send(
+            f"POST {target} HTTP/1.1\r\nHost: sidecar\r\nX-Simulate: Forbidden, slow=0.3\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
+        await asyncio.sleep(0.05)
+        await wire.send(body)
+        await proxied.until(lambda: in_use(proxied))
+        await wire.close()
+        event = await proxied.lines.event("proxy_error")
+        assert (event["failure"], event["level"]) == ("client_disconnected", "warning")
+        assert (event["status"], event["error_code"], event["origin"]) == (403, "Forbidden", "upstream")
+        assert event["target_source"] == "envelope"
+        assert proxied.sample("errors_total", code="Forbidden", status="403", origin="upstream") == 1
+        await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+
+    async def test_the_drain_waits_for_what_is_carried_on(
+        self, start_proxy: StartProxy, simulator: Simulator, dial: Dial
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            proxied = await start_proxy(simulator.url, within=stack)
+            wire = await dial(proxied)
+            await wire.send(b"DELETE /api/indicators/1 HTTP/1.1\r\nHost: a\r\nX-Simulate: NotFound, slow=0.4\r\n\r\n")
+            await proxied.until(lambda: in_use(proxied))
+            await wire.close()
+        assert (await proxied.lines.event("proxy_error"))["status"] == 404
 
     @pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"], ids=["length", "te"])
     @pytest.mark.parametrize("target", [b"/upload", b"/api/machines/1/isolate"], ids=["streamed", "checked"])
@@ -600,6 +638,22 @@ class TestClientLeaves:
         await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
         assert len(simulator.received) == 1
 
+    async def test_it_stays_and_reads_slowly(self, start_proxy: StartProxy, simulator: Simulator, dial: Dial) -> None:
+        """The whole takes several times the standstill that is allowed; there is none."""
+        proxied = await start_proxy(simulator.url, {"downstream.write_timeout_s": "0.4"})
+        wire = await dial(proxied)
+        wire.within_s = 30
+        size = 12_000_000
+        began = time.perf_counter()
+        await wire.send(b"GET /_simulate/size=%d/api HTTP/1.1\r\nHost: sidecar\r\n\r\n" % size)
+        await wire.head()
+        read = 0
+        while read < size:
+            read += len(await wire.reader.read(200_000))
+            await asyncio.sleep(0.04 if time.perf_counter() - began < 2 else 0)
+        assert time.perf_counter() - began > 2
+        assert not [event for event in proxied.lines.events() if event["event"] == "proxy_error"]
+
     async def test_it_stays_but_does_not_read(self, start_proxy: StartProxy, simulator: Simulator, dial: Dial) -> None:
         proxied = await start_proxy(simulator.url, {"downstream.write_timeout_s": "0.3"})
         wire = await dial(proxied)
@@ -622,6 +676,26 @@ class TestEgressProxy:
         assert request.start_line == b"GET http://defender.example/api/machines?$top=1 HTTP/1.1"
         assert request["Host"] == "defender.example"
         assert request["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+
+    async def test_a_scheme_may_be_left_out(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        egress = await start_upstream(OK)
+        monkeypatch.setenv("http_proxy", egress.url.removeprefix("http://"))
+        proxied = await start_proxy("http://defender.example", {"upstream.proxy_from_environment": "true"})
+        assert (await ask(proxied, "GET", "/api/machines")).status == 200
+        assert len(egress.requests) == 1
+
+    @pytest.mark.parametrize(
+        "named", ["http://[::", "socks5://user:S3CR3T@127.0.0.1:1080", "http://", "http://host:port", "ftp://host"]
+    )
+    async def test_what_is_no_http_proxy_is_told_at_the_start(
+        self, start_proxy: StartProxy, monkeypatch: pytest.MonkeyPatch, named: str
+    ) -> None:
+        monkeypatch.setenv("https_proxy", named)
+        with pytest.raises(StartError, match=r"HTTPS_PROXY: must be http://HOST:PORT") as caught:
+            await start_proxy("https://defender.example", {"upstream.proxy_from_environment": "true"})
+        assert "S3CR3T" not in str(caught.value)
 
     async def test_it_is_not_used_unasked(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch

@@ -64,7 +64,7 @@ def check(body: bytes, fields: Fields, shape: Shape, mode: Mode, *, limit_bytes:
         return Checked(_result(findings), findings)
     if mode is Mode.OBSERVE:
         return Checked(BodyResult.MISMATCH, findings, Action.OBSERVED)
-    if mode is Mode.FIX and _is_fixable(findings, fields, codings):
+    if mode is Mode.FIX and _is_fixable(findings, fields):
         fixed = casing.respell(body, findings.mismatches)
         return Checked(BodyResult.MISMATCH, findings, Action.FIXED, fixed)
     return Checked(BodyResult.MISMATCH, findings, Action.REJECTED)
@@ -74,7 +74,7 @@ def _may_hold_json(media_type: str) -> bool:
     return is_json_media_type(media_type) or media_type.partition(";")[0].strip(" \t").lower() in {"", "text/plain"}
 
 
-def _is_fixable(findings: Findings, fields: Fields, codings: str) -> bool:
+def _is_fixable(findings: Findings, fields: Fields) -> bool:
     """Whether rewriting names alone makes the body right, and nothing forbids it.
 
     A value is the caller's to change; of two spellings of one parameter nobody can say which was meant; a coded
@@ -82,7 +82,7 @@ def _is_fixable(findings: Findings, fields: Fields, codings: str) -> bool:
     """
     return not (
         any(mismatch.conflict or mismatch.kind is Kind.VALUE for mismatch in findings.mismatches)
-        or codings
+        or headers.is_coded(fields)
         or headers.is_covered(fields)
     )
 

@@ -72,6 +72,9 @@ class Failure(Enum):
         431, "http_request_error", "RequestHeaderFieldsTooLarge", "The request head is larger than the proxy accepts."
     )
     METHOD_REFUSED = _Meaning(501, "http_request_denied", "NotImplemented", "The proxy does not forward this method.")
+    CODING_REFUSED = _Meaning(
+        501, "http_request_error", "NotImplemented", "The proxy knows no transfer coding but chunked."
+    )
     LOOP_DETECTED = _Meaning(
         508, "proxy_loop_detected", "LoopDetected", "The upstream of this proxy leads back to the proxy."
     )
@@ -83,6 +86,9 @@ class Failure(Enum):
     )
     CLIENT_WRITE_TIMEOUT = _Meaning(
         400, "connection_write_timeout", "BadRequest", "The client stopped reading the response."
+    )
+    SHUTTING_DOWN = _Meaning(
+        503, "proxy_internal_response", "ServiceUnavailable", "The proxy shut down before the exchange was over."
     )
     INTERNAL_ERROR = _Meaning(500, "proxy_internal_error", "InternalServerError", "The proxy met an error of its own.")
 
@@ -146,6 +152,7 @@ _CLIENT_FAILURES: Final = frozenset(
         Failure.BODY_TOO_LARGE,
         Failure.CLIENT_DISCONNECTED,
         Failure.CLIENT_WRITE_TIMEOUT,
+        Failure.CODING_REFUSED,
         Failure.HEAD_TOO_LARGE,
         Failure.MALFORMED_REQUEST,
         Failure.METHOD_REFUSED,

@@ -54,6 +54,21 @@ def joined(fields: Fields, name: bytes) -> str:
     return b", ".join(values(fields, name)).decode("latin-1")
 
 
+def is_coded(fields: Fields) -> bool:
+    """Whether the content is in a coding; `identity` is none (RFC 9110, 8.4.1)."""
+    listed = joined(fields, b"content-encoding").lower().split(",")
+    return any(name.strip(" \t") not in {"", "identity"} for name in listed)
+
+
+def is_chunked_alone(fields: Fields) -> bool:
+    """Whether `Transfer-Encoding`, where there is one, says `chunked` and nothing else: no other coding is known here.
+
+    Source: RFC 9112, 6.1; whoever passes on a message in a coding that it does not name changes the content.
+    """
+    listed = values(fields, b"transfer-encoding")
+    return not listed or (len(listed) == 1 and listed[0].strip(b" \t").lower() == b"chunked")
+
+
 def end_to_end_request(fields: Fields, http_version: bytes) -> Fields:
     """Return what of a request's `fields` may cross the proxy, with our `Via` behind it.
 

@@ -52,9 +52,7 @@ def refuse(operation: Operation, findings: Findings, target: TargetId) -> Reply:
         for m in mismatches[:_DETAILS_AT_MOST]
     ]
     tag = ErrorTag(code, code, message, target, TargetSource.PROXY, Origin.PROXY)
-    return _own_reply(
-        HTTPStatus.BAD_REQUEST, "http_request_denied", tag, render_envelope(code, message, target, details)
-    )
+    return _own_reply(400, "http_request_denied", tag, render_envelope(code, message, target, details))
 
 
 def reply_of(failure: Failure, target: TargetId, *, detail: str = "") -> Reply:

@@ -165,7 +165,9 @@ def is_throttled(outcome: Outcome) -> bool:
 
 def mismatch_outcome(outcome: Outcome) -> str:
     """Return what the upstream then said of a body with mismatches: `none`, `accepted` or `refused`."""
-    if outcome.action is Action.REJECTED or outcome.failure is not None or outcome.status is None:
+    if outcome.action is Action.REJECTED or outcome.status is None:
+        return "none"
+    if outcome.failure is not None and not outcome.failure.is_client:
         return "none"
     return "refused" if outcome.status >= _FIRST_ERROR_STATUS else "accepted"
 

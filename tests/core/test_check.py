@@ -273,6 +273,7 @@ def test_fix_changes_names_alone(body: bytes, fixed_body: bytes) -> None:
         pytest.param((*JSON, (b"Cache-Control", b"no-cache, max-age=0")), id="other-cache-directives"),
         pytest.param((*JSON, (b"Want-Content-Digest", b"sha-256=1")), id="a-digest-is-asked-for"),
         pytest.param((*JSON, (b"Content-Encoding", b"")), id="empty-coding"),
+        pytest.param((*JSON, (b"Content-Encoding", b"identity , Identity")), id="coding-that-is-none"),
         pytest.param((*JSON, (b"Authorization", b"Bearer x")), id="bearer-token"),
     ],
 )

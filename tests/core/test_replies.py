@@ -49,6 +49,7 @@ def refused(text: bytes) -> dict[str, Any]:
 def test_the_rejection_is_the_one_of_the_contract() -> None:
     reply = refuse(ISOLATE, findings(b'{"comment": "x"}'), TARGET)
     assert (reply.status, reply.reason) == (400, "Bad Request")
+    assert type(reply.status) is int  # an HTTPStatus is equal, but reads otherwise in a log for people
     assert json.loads(reply.body) == {
         "error": {
             "code": "MissingRequiredParameter",

@@ -1,0 +1,104 @@
+"""Whether what was written is being read: slowness is patiently waited for, standstill is not."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_LOOKS: Final = 4
+"""How often a look is taken within the time allowed; a standstill is noticed that much later at the most."""
+
+
+class StalledError(ConnectionAbortedError):
+    """The peer has stopped reading, and its connection has been ended."""
+
+
+class Watch:
+    """Ends a connection whose peer takes nothing of what is written within the block for `timeout_s`.
+
+    The kernel's own buffer counts: a peer that reads a little at a time makes progress long before there is room
+    for more.
+
+    Raises:
+        StalledError: at the end of the block, in place of whatever the end of the connection led to.
+    """
+
+    __slots__ = ("_has_stalled", "_idle_looks", "_interval_s", "_loop", "_timer", "_transport", "_unread_bytes")
+
+    def __init__(self, transport: asyncio.WriteTransport | None, timeout_s: float) -> None:
+        self._transport = transport
+        self._interval_s = timeout_s / _LOOKS
+        self._loop = asyncio.get_running_loop()
+        self._unread_bytes: int | None = None
+        self._idle_looks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_stalled = False
+
+    def __enter__(self) -> Self:
+        self._timer = self._loop.call_later(self._interval_s, self._look)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._has_stalled:
+            raise StalledError from error
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._transport is None or self._transport.is_closing():
+            return
+        unread_bytes = unread_by_peer(self._transport)
+        if self._unread_bytes is None or unread_bytes < self._unread_bytes:
+            self._idle_looks = 0
+        else:
+            self._idle_looks += 1
+        self._unread_bytes = unread_bytes
+        if self._idle_looks < _LOOKS:
+            self._timer = self._loop.call_later(self._interval_s, self._look)
+        else:
+            self._has_stalled = True
+            self._transport.abort()
+
+
+def unread_by_peer(transport: asyncio.WriteTransport) -> int:
+    """Return how many of the bytes written to `transport` its peer has not acknowledged yet.
+
+    Without a TCP socket below, or on a system that does not tell, it is what the process itself still holds.
+    """
+    return transport.get_write_buffer_size() + _in_kernel(transport)
+
+
+if sys.platform in {"linux", "darwin"}:
+    import fcntl
+    import socket
+
+    # tcp(7): SIOCOUTQ, "the amount of unsent data in the socket send queue", of which acknowledged data is no part.
+    # macOS has the same as an option of the socket: SO_NWRITE in <sys/socket.h>.
+    _SIOCOUTQ: Final = 0x5411
+    _SO_NWRITE: Final = 0x1024
+
+    def _in_kernel(transport: asyncio.WriteTransport) -> int:
+        plug = transport.get_extra_info("socket")
+        if plug is None:
+            return 0
+        try:
+            if sys.platform == "darwin":
+                return int(plug.getsockopt(socket.SOL_SOCKET, _SO_NWRITE))
+            held = array.array("i", [0])
+            fcntl.ioctl(plug.fileno(), _SIOCOUTQ, held)
+        except OSError:
+            return 0
+        return held[0]
+
+else:
+
+    def _in_kernel(_transport: asyncio.WriteTransport) -> int:
+        return 0

@@ -1,0 +1,81 @@
+"""Whether a peer reads: tried on real sockets with buffers of the kernel between."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proxy.progress import StalledError, Watch, unread_by_peer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PIECE = bytes(4_000_000)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[asyncio.StreamWriter, asyncio.StreamReader]]:
+    """A connection: its writing end, and the end whose reading the test decides on."""
+    one, other = socket.socketpair()
+    _, writer = await asyncio.open_connection(sock=one)
+    reader, other_writer = await asyncio.open_connection(sock=other, limit=1024)
+    yield writer, reader
+    for end in (writer, other_writer):
+        end.transport.abort()
+
+
+async def write(writer: asyncio.StreamWriter, timeout_s: float) -> None:
+    with Watch(writer.transport, timeout_s):
+        writer.write(PIECE)
+        await writer.drain()
+
+
+async def test_a_peer_that_reads_nothing_is_left(pair: tuple[asyncio.StreamWriter, asyncio.StreamReader]) -> None:
+    writer, _ = pair
+    with pytest.raises(StalledError):
+        await write(writer, 0.2)
+    assert writer.transport.is_closing()
+
+
+async def test_a_peer_that_reads_slowly_is_waited_for(
+    pair: tuple[asyncio.StreamWriter, asyncio.StreamReader],
+) -> None:
+    """The whole takes several times longer than the standstill that is allowed."""
+    writer, reader = pair
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    writing = asyncio.create_task(write(writer, 0.4))
+    read = 0
+    while not writing.done():
+        read += len(await reader.read(100_000))
+        await asyncio.sleep(0.08 if clock() - began < 1.2 else 0)
+    await writing
+    assert clock() - began > 1.2
+    assert read < len(PIECE)
+
+
+async def test_what_the_peer_has_not_read_is_told(pair: tuple[asyncio.StreamWriter, asyncio.StreamReader]) -> None:
+    writer, _ = pair
+    assert unread_by_peer(writer.transport) == 0
+    writer.write(PIECE)
+    assert 0 < unread_by_peer(writer.transport) <= 2 * len(PIECE)
+
+
+async def test_what_is_done_in_time_leaves_no_timer(
+    pair: tuple[asyncio.StreamWriter, asyncio.StreamReader],
+) -> None:
+    writer, reader = pair
+    with Watch(writer.transport, 0.1):
+        writer.write(b"x")
+        await writer.drain()
+    await asyncio.sleep(0.3)
+    assert not writer.transport.is_closing()
+    assert await reader.read(1) == b"x"
+
+
+async def test_a_connection_that_is_gone_is_no_standstill() -> None:
+    with Watch(None, 0.05):
+        await asyncio.sleep(0.2)
