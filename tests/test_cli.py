@@ -288,7 +288,7 @@ def test_simulate_says_where_it_is_and_answers_until_it_is_interrupted() -> None
         finally:
             process.kill()
 
-    assert complaint == ""
+    assert (complaint, process.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize(
