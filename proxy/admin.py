@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Gauge
 
 _SHUTDOWN_S: Final = 1.0
+# aiohttp's own default for a runner is an hour; scrapers come every minute or so.
+_KEEPALIVE_S: Final = 75.0
 
 
 class Phase(Enum):
@@ -85,7 +87,9 @@ async def administering(application: web.Application, host: str, port: int) -> A
     if manager is None:
         raise RuntimeError("the runner has no server")
     try:
-        server = await loop.create_server(lambda: _Connection(manager, loop=loop), host, port)
+        server = await loop.create_server(
+            lambda: _Connection(manager, loop=loop, keepalive_timeout=_KEEPALIVE_S), host, port
+        )
         try:
             address = server.sockets[0].getsockname()
             yield address[0], address[1]

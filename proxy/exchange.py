@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_writer import HttpVersion10, HttpVersion11
+from aiohttp.http_writer import HttpVersion11
 
 from proxy.core import check, headers, tags
 from proxy.core.catalog import METHODS, UNKNOWN, Operation
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from proxy.telemetry import Telemetry
     from proxy.upstream import Upstream
 
-# A body above this is checked in a thread: below, the check takes less than switching to one does.
+# A body above this is checked in a thread: below, the check takes less than switching to one does. So is a coded one of
+# any size, as a few hundred bytes may become a megabyte.
 _CHECKED_IN_THREAD_ABOVE_BYTES: Final = 32 * 1024
 
 _FIRST_ERROR_STATUS: Final = 400
@@ -205,13 +206,11 @@ class _Course:
             raise RefusedError(Failure.METHOD_REFUSED)
         if not headers.is_chunked_alone(self._fields):
             raise RefusedError(Failure.CODING_REFUSED)
-        if request.version < HttpVersion11 and (
-            request.version < HttpVersion10 or headers.values(self._fields, b"transfer-encoding")
+        if request.version.major != 1 or (
+            request.version < HttpVersion11 and headers.values(self._fields, b"transfer-encoding")
         ):
             # RFC 9112, 6.1: in HTTP/1.0 that field has no meaning that both sides would share.
             raise RefusedError(Failure.MALFORMED_REQUEST)
-        if sum(len(name) + len(value) + 4 for name, value in self._fields) > limits.head_bytes:
-            raise RefusedError(Failure.HEAD_TOO_LARGE)
         if headers.leads_back(self._fields):
             raise RefusedError(Failure.LOOP_DETECTED)
         if limits.body_bytes and (request.content_length or 0) > limits.body_bytes:
@@ -220,10 +219,13 @@ class _Course:
     def _target(self) -> bytes:
         """Return the request target in origin-form, byte for byte."""
         target = self._request.raw_path.encode("utf-8", "surrogateescape")
+        is_options = self._request.method == "OPTIONS"
         if (authority := _ABSOLUTE_FORM.match(target)) is not None:
-            rest = target[authority.end() :]
-            target = rest if rest.startswith(b"/") else b"/" + rest
-        if self._request.method == "OPTIONS" and target == b"*":
+            target = target[authority.end() :]
+            if not target.startswith(b"/"):
+                # RFC 9112, 3.2.4: the server as a whole is meant where an OPTIONS names no path.
+                target = b"*" if is_options and not target else b"/" + target
+        if is_options and target == b"*":
             return target
         if not target.startswith(b"/") or b"#" in target:
             raise RefusedError(Failure.MALFORMED_REQUEST, "Its target must be a path that starts with '/'.")
@@ -249,7 +251,7 @@ class _Course:
             self._checked = check.TOO_LARGE
             return self._pieces(body)
         arguments = (body, self._fields, shape, mode)
-        if len(body) > _CHECKED_IN_THREAD_ABOVE_BYTES:
+        if len(body) > _CHECKED_IN_THREAD_ABOVE_BYTES or headers.is_coded(self._fields):
             self._checked = await asyncio.to_thread(check.check, *arguments, limit_bytes=limit_bytes)
         else:
             self._checked = check.check(*arguments, limit_bytes=limit_bytes)
@@ -393,7 +395,8 @@ class _Course:
         size = 0
         began = perf_counter()
         try:
-            while size <= limit_bytes:
+            # One that comes byte by byte is passed on as it comes, so that it cannot hold back its own head for ever.
+            while size <= limit_bytes and perf_counter() - began < self._settings.upstream.idle_timeout_s:
                 piece = await response.read()
                 if not piece:
                     return b"".join(pieces), True

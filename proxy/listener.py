@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 _IDLE_SWEEP_S: Final = 0.02
 _LINGERING_S: Final = 5.0
 _LAST_MOMENT_S: Final = 0.1
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+# What aiohttp's parser says of one that has too many fields; `_parse_failure` knows it by its text.
+_TOO_MUCH: Final = "Too many headers received"
 
 # RFC 9110, 6.4.1 and RFC 9112, 6.3: responses that end with their head, whatever their fields say.
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -77,7 +81,9 @@ class RawResponse(web.StreamResponse):
         self._req = request
         self._payload_writer = writer
         is_http_11 = request.version >= HttpVersion11
-        may_go_on = self._keep_alive is not False and not connection_of(request).is_draining
+        # aiohttp's parser stops behind a head that asks for an upgrade, and what follows would be read out of step.
+        is_last = connection_of(request).is_draining or request._message.upgrade  # noqa: SLF001 - told nowhere else
+        may_go_on = self._keep_alive is not False and not is_last
         keep_alive = bool(request.keep_alive and may_go_on)
         framing: Fields = ()
         if self._length is not None:
@@ -129,13 +135,15 @@ class RawResponse(web.StreamResponse):
 class ClientConnection(RequestHandler):
     """One connection from a client, with the timers and limits that aiohttp leaves out."""
 
-    __slots__ = ("_carries_on", "_head_bytes", "_head_timer", "_listener", "is_given_up")
+    __slots__ = ("_body", "_carries_on", "_head_bytes", "_head_timer", "_is_deaf", "_listener", "is_given_up")
 
     def __init__(self, listener: Listener, **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
         self._listener = listener
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._body: StreamReader = EMPTY_PAYLOAD
+        self._is_deaf = False
         self._carries_on = False
         self.is_given_up = False
 
@@ -185,22 +193,27 @@ class ClientConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; a head that is not whole yet is timed and measured."""
-        waiting = len(self._messages)
+        if self._is_deaf:
+            return
+        waiting, body = len(self._messages), self._body
+        body_bytes = None if body.is_eof() else body.total_bytes
         super().data_received(data)
         if len(self._messages) > waiting:
             self._unwatch_head()
             self._end_malformed_body()
-            is_of_next_head = self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(b"\r\n\r\n")
+            self._refuse_unfit(waiting)
+            message, self._body = self._messages[-1]
+            # How much of the data is the beginning of yet another head cannot be told, but whether any is.
+            begun_bytes = int(self._body.is_eof() and not _ends_with(message, data))
+        elif body_bytes is None:
+            begun_bytes = len(data)
+        elif body.is_eof() and not _END_OF_HEAD.endswith(data[-4:]):
+            # Behind the last chunk of a body there is the end of a line; else its length tells.
+            begun_bytes = len(data) - (body.total_bytes - body_bytes)
         else:
-            request = self._current_request
-            is_of_next_head = self.is_idle if request is None else request.content.is_eof()
-        if data and is_of_next_head and self.transport is not None:
-            self._head_bytes += len(data)
-            # RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
-            if self._head_timer is None and data.strip(b"\r\n"):
-                self._watch_head()
-            if self.is_idle and self._head_bytes > self._listener.settings.limits.head_bytes:
-                self._refuse(Failure.HEAD_TOO_LARGE)
+            begun_bytes = 0
+        if begun_bytes and self.transport is not None:
+            self._head_has_begun(data, begun_bytes)
 
     def handle_error(
         self,
@@ -230,9 +243,44 @@ class ClientConnection(RequestHandler):
             case LineTooLong(args=(excerpt, limit, *_)) if int(limit) == limits.target_bytes:
                 is_target = limits.target_bytes != limits.field_bytes or str(excerpt).startswith(("b'/", "b'http", "/"))
                 return Failure.TARGET_TOO_LONG if is_target else Failure.HEAD_TOO_LARGE
-            case LineTooLong() | BadHttpMessage(message="Too many headers received"):
+            case LineTooLong():
+                return Failure.HEAD_TOO_LARGE
+            case BadHttpMessage(message=message) if message == _TOO_MUCH:
                 return Failure.HEAD_TOO_LARGE
         return Failure.MALFORMED_REQUEST
+
+    def _head_has_begun(self, data: bytes, begun_bytes: int) -> None:
+        self._head_bytes += begun_bytes
+        # RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
+        if self._head_timer is None and data.strip(b"\r\n"):
+            self._watch_head()
+        if self._head_bytes > self._listener.settings.limits.head_bytes:
+            if self.is_idle:
+                self._refuse(Failure.HEAD_TOO_LARGE)
+            else:
+                self._refuse_behind(_TOO_MUCH)
+
+    def _refuse_unfit(self, first: int) -> None:
+        """Let the first of the waiting requests that is unfit to be carried be the last thing that is answered."""
+        for index in range(first, len(self._messages)):
+            message = self._messages[index][0]
+            if isinstance(message, _ErrInfo):
+                continue
+            if headers.size(message.raw_headers) > self._listener.settings.limits.head_bytes:
+                complaint = _TOO_MUCH
+            elif not headers.is_length(message.headers.get("Content-Length", "0")):
+                complaint = "Content-Length is no number"
+            else:
+                continue
+            while len(self._messages) > index:
+                self._messages.pop()
+            self._refuse_behind(complaint)
+            return
+
+    def _refuse_behind(self, complaint: str) -> None:
+        """Refuse the next request once those before it are answered; nothing more is read."""
+        self._messages.append((_ErrInfo(status=400, exc=BadHttpMessage(complaint), message=""), EMPTY_PAYLOAD))
+        self._is_deaf = True
 
     def _end_malformed_body(self) -> None:
         """Tell whoever reads a body that it will not end well: aiohttp queues the error behind it, and both wait."""
@@ -349,6 +397,14 @@ class Listener(web.Server):
 
     def _client_connections(self) -> list[ClientConnection]:
         return [connection for connection in self.connections if isinstance(connection, ClientConnection)]
+
+
+def _ends_with(message: RawRequestMessage | _ErrInfo, data: bytes) -> bool:
+    """Whether `data`, in which `message` and all of its body ended, ends with them."""
+    if isinstance(message, _ErrInfo):
+        return True
+    length = 0 if message.chunked else int(message.headers.get("Content-Length", "0"))
+    return _END_OF_HEAD.endswith(data[: len(data) - length][-4:])
 
 
 def connection_of(request: web.BaseRequest) -> ClientConnection:

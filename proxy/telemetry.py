@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter as Counts
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -113,8 +114,8 @@ class Telemetry:
             self._child(self._retries, outcome.resend).inc()
         if outcome.action is not None:
             said = tags.mismatch_outcome(outcome)
-            for mismatch in outcome.findings.mismatches:
-                self._child(self._mismatches, operation, mismatch.parameter, outcome.action.value, said).inc()
+            for parameter, times in Counts(m.parameter for m in outcome.findings.mismatches).items():
+                self._child(self._mismatches, operation, parameter, outcome.action.value, said).inc(times)
         if outcome.failure is not None and outcome.failure.is_upstream:
             self._child(self._failures, outcome.failure.label).inc()
         if (error := outcome.error) is not None:

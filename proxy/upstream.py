@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
+import select
 import weakref
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
+from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -28,7 +32,6 @@ from proxy.progress import StalledError, Watch
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
 
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.streams import StreamReader
@@ -123,6 +126,37 @@ class UpstreamError(Exception):
         self.resend = resend
 
 
+class UpstreamConnection(ResponseHandler):
+    """A connection to the upstream, with what aiohttp's own leaves out for lack of a need in a client."""
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something has come that the event loop has not read yet: bytes, an error or the end."""
+        plug = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if plug is None:
+            return True
+        poll = select.poll()
+        poll.register(plug.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def rest(self) -> bool:
+        """Get ready to be idle, and return whether that is possible: not behind a part of yet another response.
+
+        Without a parser, whatever comes meanwhile is kept, and seen when the connection is asked for again.
+        """
+        parser, self._parser = self._parser, None
+        try:
+            return parser is None or parser.feed_eof() is None
+        except HttpProcessingError:
+            return False
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
+        """Tell whoever reads a body too: aiohttp tells of a body that breaks its framing only who waits for a head."""
+        super().set_exception(exc, exc_cause)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(exc)
+
+
 class AiohttpUpstream:
     """The leg over aiohttp's connector. Use `opened` to make one."""
 
@@ -168,6 +202,9 @@ class AiohttpUpstream:
             proxy=URL(egress_proxy) if egress_proxy else None,
         )
         connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=keepalive_timeout_s)
+        # There is no other way in; `_connect` would take no connection of another kind.
+        make = functools.partial(UpstreamConnection, loop=asyncio.get_running_loop())
+        connector._factory = make  # type: ignore[assignment] # noqa: SLF001 - a `partial` of a subclass is no subtype
         async with connector:
             yield cls(
                 connector,
@@ -223,9 +260,13 @@ class AiohttpUpstream:
             except (aiohttp.ClientError, OSError) as error:
                 raise UpstreamError(self._connect_failure(error)) from error
             protocol = connection.protocol
-            if protocol is None or protocol.should_close or (fresh and protocol in self._known):
-                # `should_close`: bytes, an error or the end came while the connection was idle. Whatever it was, it
-                # was no answer to the request that would be next.
+            if (
+                not isinstance(protocol, UpstreamConnection)
+                or protocol.should_close
+                or (protocol in self._known and (fresh or protocol.has_input))
+            ):
+                # Bytes, an error or the end came while the connection was idle. Whatever it was, it was no answer to
+                # the request that would be next.
                 connection.close()
                 continue
             self._known.add(protocol)
@@ -235,7 +276,8 @@ class AiohttpUpstream:
     def release(self, connection: Connection, *, is_reusable: bool) -> None:
         """Take `connection` back into the pool, or close it."""
         self._in_use -= 1
-        if is_reusable:
+        protocol = connection.protocol
+        if is_reusable and isinstance(protocol, UpstreamConnection) and protocol.rest():
             connection.release()
         else:
             connection.close()
@@ -302,6 +344,7 @@ class _Response:
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._message: RawResponseMessage | None = None
         self._upload: asyncio.Task[None] | None = None
+        self._fields: Fields = ()
         self._length: int | None = None
         self._is_delimited_by_close = False
         self._resend = resend
@@ -316,7 +359,7 @@ class _Response:
 
     @property
     def fields(self) -> Fields:
-        return self._head.raw_headers
+        return self._fields
 
     @property
     def length(self) -> int | None:
@@ -357,7 +400,7 @@ class _Response:
         else:
             transport.write(head)
             await self._read_head_while_sending(request.body, is_chunked=request.length is None)
-        self._length = _length_of(self._head)
+        self._length = None if self._head.chunked else _length_of(self._fields)
         self._is_delimited_by_close = self._length is None and not self._head.chunked
         if not self._payload.is_eof():
             # From here on aiohttp's own timer watches the pauses; it stands still while we do not read.
@@ -446,24 +489,27 @@ class _Response:
                 raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
             except (aiohttp.ClientError, OSError) as error:
                 raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
-            if not headers.is_chunked_alone(message.raw_headers):
+            fields = headers.named(message.raw_headers)
+            if fields is None or not headers.is_chunked_alone(fields):
                 break
-            if not headers.is_valid(message.reason.encode("utf-8", "surrogateescape"), message.raw_headers):
+            if not headers.is_valid(message.reason.encode("utf-8", "surrogateescape"), fields):
+                break
+            if message.version.major != 1:
                 break
             if message.code >= 200:  # noqa: PLR2004 - RFC 9110, 15.2: 1xx is interim
-                self._message, self._payload = message, payload
+                self._message, self._payload, self._fields = message, payload, fields
                 return
             if message.code == 101:  # noqa: PLR2004 - an upgrade that nobody asked for
                 break
         raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
 
 
-def _length_of(message: RawResponseMessage) -> int | None:
-    """Return the announced length of a body; RFC 9112, 6.3 says that Transfer-Encoding overrides it."""
-    lengths = set(headers.values(message.raw_headers, b"content-length"))
-    if message.chunked or not lengths:
+def _length_of(fields: Fields) -> int | None:
+    """Return the length of a body as `fields` announce it; RFC 9112, 6.3: it counts where the body is not chunked."""
+    lengths = {value.decode("latin-1") for value in headers.values(fields, b"content-length")}
+    if not lengths:
         return None
-    if len(lengths) > 1 or not (length := lengths.pop()).isdigit():
+    if len(lengths) > 1 or not headers.is_length(length := lengths.pop()):
         raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
     return int(length)
 

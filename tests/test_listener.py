@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,6 +95,7 @@ class TestMalformed:
             pytest.param(b"GET /a b HTTP/1.1\r\nHost: sidecar\r\n\r\n", id="space-in-the-target"),
             pytest.param(b"GET * HTTP/1.1\r\nHost: sidecar\r\n\r\n", id="asterisk-for-get"),
             pytest.param(b"GET /api\r\nHost: sidecar\r\n\r\n", id="http-0.9"),
+            pytest.param(b"GET /api HTTP/2.0\r\nHost: sidecar\r\n\r\n", id="version-2.0"),
             pytest.param(b"GET /api HTTP/9.9\r\nHost: sidecar\r\n\r\n", id="version-9.9"),
             pytest.param(b"GET /api HTTP/1.1.1\r\nHost: sidecar\r\n\r\n", id="version-of-three-parts"),
             pytest.param(b"GET /api HTTQ/1.1\r\nHost: sidecar\r\n\r\n", id="another-protocol"),
@@ -421,6 +424,97 @@ class TestLimits:
         assert (await (await dial(proxied)).ask("GET", "/api")).status == 200
         assert (await second.ask("GET", "/api")).status == 200
 
+    async def test_heads_behind_a_request_that_takes_its_time(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """Each field is small enough and there are few; together they are more than a head may be."""
+        answer = asyncio.Event()
+
+        async def slow(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await answer.wait()
+            await wire.send(OK)
+
+        upstream = await start_upstream(slow)
+        proxied = await start_proxy(upstream.url)
+        for end in (b"", b"\r\n"):
+            answer.clear()
+            wire = await dial(proxied)
+            await wire.send(GET + b"\r\n")
+            await proxied.until(lambda: proxied.sample("requests_in_flight"))
+            await wire.send(GET + (b"A: " + b"b" * 30_000 + b"\r\n") * 3 + end)
+            await asyncio.sleep(0.05)
+            answer.set()
+            assert (await wire.message()).body == b"ok"
+            response = await wire.message()
+            assert (response.status, response["Connection"]) == (431, "close")
+            assert await wire.rest() == b""
+        assert len(upstream.requests) == 2
+
+    @pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["partial", "whole"])
+    async def test_what_is_sent_ahead_is_not_held(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, end: bytes
+    ) -> None:
+        """Heads that will be refused take no more memory than the limit of one, however many are sent."""
+
+        async def silent(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await asyncio.sleep(60)
+
+        upstream = await start_upstream(silent)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(GET + b"\r\n")
+        await proxied.until(lambda: upstream.requests)
+        tracemalloc.start()
+        try:
+            for _ in range(4):
+                await wire.send(GET + (b"A: " + b"b" * 30_000 + b"\r\n") * 200 + end)
+            await asyncio.sleep(0.2)
+            held_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held_bytes < 2_000_000
+
+    @pytest.mark.parametrize(
+        "length",
+        [b"0" * 5000 + b"1", b"18446744073709551615", b"9223372036854775807"],
+        ids=["zeros", "2^64-1", "2^63-1"],
+    )
+    async def test_a_length_that_nobody_can_count_to(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, length: bytes
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(
+            POST + b"Content-Length: " + length + b"\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: sidecar\r\n\r\n"
+        )
+        await assert_refused(proxied, wire, 400, "malformed_request")
+        assert upstream.wires == []
+
+
+class TestUpgrade:
+    """RFC 9110, 7.8: an upgrade may be ignored, but what follows the request must not be read out of step."""
+
+    @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"TLS/1.0"])
+    async def test_it_is_ignored_and_the_connection_ends(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, protocol: bytes
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(
+            GET + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n" + POST + b"Content-Length: 40\r\n\r\n"
+        )
+        response = await wire.message()
+        assert (response.body, response["Connection"]) == (b"ok", "close")
+        with suppress(ConnectionError):
+            await wire.send(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await wire.rest() == b""
+        assert [request.start_line for request in upstream.requests] == [b"GET /api/machines HTTP/1.1"]
+        assert "Upgrade" not in upstream.requests[0]
+
 
 class TestTimes:
     async def test_a_head_that_stops(self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial) -> None:
@@ -432,6 +526,56 @@ class TestTimes:
         await assert_refused(proxied, wire, 408, "request_timeout")
         assert 0.2 < time.perf_counter() - began < 2
         assert upstream.wires == []
+
+    @pytest.mark.parametrize(
+        "framing",
+        [b"Content-Length: 4\r\n\r\nbody", b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"],
+        ids=["length", "chunked"],
+    )
+    @pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 7])
+    async def test_a_body_is_no_head_that_stops(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, framing: bytes, cut: int
+    ) -> None:
+        """However a request is cut into pieces, the connection stays open behind it."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "0.2"})
+        wire = await dial(proxied)
+        request = POST + framing
+        await wire.send(request[: len(request) - cut])
+        if cut:
+            await asyncio.sleep(0.05)
+            await wire.send(request[len(request) - cut :])
+        assert (await wire.message()).status == 200
+        await asyncio.sleep(0.5)
+        assert (await wire.ask("GET", "/api")).status == 200
+        assert [event["event"] for event in proxied.lines.events()] == ["serving"]
+
+    @pytest.mark.parametrize(
+        "before",
+        [
+            pytest.param((GET + b"\r\n",), id="no-body"),
+            pytest.param((POST + b"Content-Length: 4\r\n\r\nbody",), id="length"),
+            pytest.param((POST + b"Content-Length: 4\r\n\r\nbo", b"dy"), id="length-in-pieces"),
+            pytest.param((POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",), id="chunked"),
+            pytest.param(
+                (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n0\r\n\r\n"), id="chunked-in-pieces"
+            ),
+        ],
+    )
+    async def test_a_head_that_stops_behind_a_request_in_one_segment(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, before: tuple[bytes, ...]
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "0.2"})
+        wire = await dial(proxied)
+        *first, last = before
+        for piece in first:
+            await wire.send(piece)
+            await asyncio.sleep(0.05)
+        await wire.send(last + GET)
+        assert (await wire.message()).body == b"ok"
+        assert (await wire.message()).status == 408
+        assert await wire.rest() == b""
 
     async def test_a_head_that_trickles(self, start_proxy: StartProxy, simulator: Simulator, dial: Dial) -> None:
         """Each byte is progress, and the head is late all the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proxy.server import StartError
+from proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -126,6 +128,21 @@ class TestNoResponse:
             pytest.param(
                 b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
                 502, "http_protocol_error", id="a-transfer-coding-nobody-asked-for",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5000 + b"2\r\n\r\nok",
+                502, "http_protocol_error", id="a-length-of-5000-zeros",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\nok",
+                502, "http_protocol_error", id="a-length-nobody-can-count-to",
+            ),
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\nContent-Length: 2\r\n\r\nok",
+                502, "http_protocol_error", id="space-behind-a-name-of-framing",
+            ),
+            pytest.param(
+                b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 502, "http_protocol_error", id="version-2.0"
             ),
             pytest.param(
                 b"HTTP/1.1 103 Early Hints\r\n\r\n" * 30 + OK, 502, "http_protocol_error", id="30-interim-responses"
@@ -352,8 +369,100 @@ class TestHalfAResponse:
             await asyncio.sleep(0.4)
         assert len(upstream.wires) == 1
 
+    @pytest.mark.parametrize("status", [b"200 OK", b"400 Bad Request"], ids=["streamed", "held"])
+    @pytest.mark.parametrize("then", ["stays", "leaves"])
+    @pytest.mark.parametrize(
+        "broken", [b"ZZ\r\n", b"2\r\nokXX", b"f" * 17 + b"\r\n", b"0\r\n" + b"A: b\r\n" * 300], ids=str
+    )
+    async def test_a_body_whose_chunks_break_later(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask,
+        status: bytes, broken: bytes, then: str,
+    ) -> None:  # fmt: skip
+        async def break_off(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 " + status + b"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+            await asyncio.sleep(0.1)
+            await wire.send(broken)
+            await asyncio.sleep(60 if then == "stays" else 0)
+
+        upstream = await start_upstream(break_off)
+        proxied = await start_proxy(upstream.url)
+        response = await ask(proxied, "GET", "/api/machines")
+        assert response.status == 502 if status.startswith(b"4") else not response.is_whole
+        assert (await proxied.lines.event("proxy_error"))["failure"] in {
+            "http_protocol_error",
+            "http_response_incomplete",
+        }
+        await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+
+    async def test_an_error_that_trickles_is_passed_on_as_it_comes(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        """Each byte ends a pause, and all of them together take longer than a client may be left without a head."""
+
+        async def trickle(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 10\r\n\r\n")
+            for _ in range(10):
+                await wire.send(b"x")
+                await asyncio.sleep(0.1)
+
+        upstream = await start_upstream(trickle)
+        proxied = await start_proxy(upstream.url, {"upstream.idle_timeout_s": "0.4"})
+        response = await ask(proxied, "GET", "/api/machines")
+        assert (response.status, response.body, response["X-Error-Code"]) == (400, b"x" * 10, "other")
+
 
 class TestPool:
+    @pytest.mark.parametrize(
+        ("stray", "rest"),
+        [
+            pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL", b"", id="an-answer"),
+            pytest.param(b"HTTP/1.1 408 Request Ti", b"meout\r\nContent-Length: 4\r\n\r\nEVIL", id="half-a-head"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nX-Pad: ", b"HTTP/1.1 200 OK\r\n\r\n", id="half-a-field"),
+            pytest.param(b"\r\n", b"", id="an-empty-line"),
+            pytest.param(b"zzz", b"", id="garbage"),
+            pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", b"", id="an-interim-response"),
+        ],
+    )
+    @pytest.mark.parametrize("when", ["at-once", "later"])
+    async def test_what_comes_unasked_is_nobodys_answer(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, stray: bytes, rest: bytes, when: str
+    ) -> None:
+        """It would be the answer to the next request, and that one's answer the next but one's."""
+
+        async def chatter(upstream: Upstream, wire: Wire) -> None:
+            is_first = len(upstream.wires) == 1
+            if is_first:
+                await upstream.request(wire)
+                await wire.send(OK + (stray if when == "at-once" else b""))
+                await asyncio.sleep(0.05)
+                await wire.send(stray if when == "later" else b"")
+            await upstream.request(wire)
+            await wire.send((rest if is_first else b"") + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine")
+
+        upstream = await start_upstream(chatter)
+        proxied = await start_proxy(upstream.url)
+        # What stands behind an answer in one segment may spoil that answer, and no other.
+        first = await ask(proxied, "POST", "/api")
+        assert first.body == b"ok" or (when, first.status) == ("at-once", 502)
+        await asyncio.sleep(0.15)
+        assert (await ask(proxied, "POST", "/api")).body == b"mine"
+        # An empty line behind an answer means nothing.
+        assert len(upstream.wires) == 2 or (when, stray) == ("at-once", b"\r\n")
+
+    async def test_what_the_event_loop_has_not_read_yet_is_seen(self) -> None:
+        """It may come while a body is being checked, between two looks of the event loop."""
+        one, other = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: UpstreamConnection(loop), sock=one)
+        with other:
+            seen = [connection.has_input]
+            other.send(b"x")
+            seen.append(connection.has_input)
+        connection.close()
+        assert [*seen, connection.has_input] == [False, True, True]
+
     async def test_connections_are_used_again(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
     ) -> None:

@@ -13,6 +13,10 @@ class DecodedTooLargeError(ValueError):
     """The content decodes to more than the limit."""
 
 
+# Nobody applies more; whoever does means to keep us busy.
+_CODINGS_AT_MOST = 8
+_MEMBERS_AT_MOST = 100
+
 # The window bits tell zlib which wrapping to expect.
 _GZIP = 31
 _ZLIB = 15
@@ -28,7 +32,10 @@ def decoded(body: bytes, codings: str, *, limit_bytes: int) -> bytes:
         UndecodableError: a coding is unknown, or the bytes are damaged or incomplete.
         DecodedTooLargeError: a layer is larger than `limit_bytes`.
     """
-    for coding in reversed([name.strip().lower() for name in codings.split(",")]):
+    listed = [name.strip().lower() for name in codings.split(",")]
+    if len(listed) > _CODINGS_AT_MOST:
+        raise UndecodableError("too many codings")
+    for coding in reversed(listed):
         match coding:
             case "" | "identity":
                 continue
@@ -47,7 +54,7 @@ def _inflated(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
     """Return the content of `body`: of all its members, where it is gzip, which allows several (RFC 1952, 2.2)."""
     pieces: list[bytes] = []
     remaining = limit_bytes
-    while True:
+    for _ in range(_MEMBERS_AT_MOST):
         inflater = zlib.decompressobj(window_bits)
         try:
             piece = inflater.decompress(body, remaining + 1)
@@ -63,4 +70,5 @@ def _inflated(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
         if not body:
             return b"".join(pieces)
         if window_bits != _GZIP:
-            raise UndecodableError
+            break
+    raise UndecodableError

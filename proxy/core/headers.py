@@ -38,15 +38,29 @@ _RESPONSE_FRAMING: Final = frozenset({b"content-length"})
 # What a body that the proxy rewrites may not be covered by: RFC 9110, 7.7 and RFC 9530.
 _DIGESTS: Final = frozenset({b"content-digest", b"content-md5", b"digest", b"repr-digest", b"signature"})
 
+# An exabyte less one byte: below 2 to the power of 63, and more than anybody sends.
+_LENGTH_DIGITS_AT_MOST: Final = 18
+
 # RFC 9110, 5.5: field-vchar is visible ASCII or obs-text; within a value there may be spaces and tabs.
 _FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NAME: Final = re.compile(_TOKEN.pattern.encode("ascii"))
 _LEFT_UNESCAPED: Final = "!#$&'*+^`|"
 
 
 def values(fields: Fields, name: bytes) -> list[bytes]:
     """Return the value of each field line called `name` (in lower case), in order."""
     return [value for key, value in fields if key.lower() == name]
+
+
+def size(fields: Fields) -> int:
+    """Return the bytes that `fields` take as lines of a head."""
+    return sum(len(name) + len(value) for name, value in fields) + 4 * len(fields)
+
+
+def is_length(text: str) -> bool:
+    """Whether `text` is a length in bytes that can be counted: parsers take more digits, and count on from 0 then."""
+    return len(text) <= _LENGTH_DIGITS_AT_MOST and text.isascii() and text.isdigit()
 
 
 def joined(fields: Fields, name: bytes) -> str:
@@ -124,6 +138,22 @@ def head(start_line: bytes, fields: Fields) -> bytes:
         lines += (name, b": ", value, b"\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def named(fields: Fields) -> Fields | None:
+    """Return a response's `fields` with the white space behind their names gone; None where one is no name.
+
+    RFC 9112, 5.1, has a proxy remove that space. A field by which the message is framed is beyond that: the parser has
+    read it as another, and so None is returned.
+    """
+    if all(_NAME.fullmatch(name) for name, _ in fields):
+        return fields
+    stripped = tuple((name.rstrip(b" \t"), value) for name, value in fields)
+    for (former, _), (name, _) in zip(fields, stripped, strict=True):
+        is_framing = name.lower() in HOP_BY_HOP | _RESPONSE_FRAMING
+        if not _NAME.fullmatch(name) or (name != former and is_framing):
+            return None
+    return stripped
 
 
 def is_valid(start_line: bytes, fields: Fields) -> bool:

@@ -326,6 +326,12 @@ def test_100000_names_are_checked() -> None:
     assert (found.result, found.findings.unknown_count) == (BodyResult.UNKNOWN_NAMES, 100_000)
 
 
+@pytest.mark.parametrize("value", [b"0", b"{}", b"[]", b'{"comment":0}'])
+def test_more_values_than_can_be_read_in_passing_are_too_large(value: bytes) -> None:
+    body = b"[" + b",".join([value] * 100_001) + b"]"
+    assert checked(body, limit_bytes=10 * len(body)) == TOO_LARGE
+
+
 def test_many_wrong_names_are_fixed() -> None:
     body = b"[" + b",".join([b'{"comment":1}'] * 30_000) + b"]"
     assert checked(body, mode=Mode.FIX).fixed_body == body.replace(b"comment", b"Comment")

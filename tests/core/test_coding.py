@@ -123,3 +123,16 @@ def test_any_content_comes_back(content: bytes, level: int) -> None:
         (gzip.compress(raw_deflate(content), level), "deflate, gzip"),
     ]:
         assert decoded(body, codings, limit_bytes=1000) == content
+
+
+def test_a_content_of_countless_members_is_refused() -> None:
+    """Each member makes zlib copy all that follows, so that their number counts squared."""
+    member = gzip.compress(b"x")
+    assert decoded(member * 100, "gzip", limit_bytes=1000) == b"x" * 100
+    with pytest.raises(UndecodableError):
+        decoded(member * 101, "gzip", limit_bytes=1000)
+
+
+def test_content_in_countless_codings_is_refused() -> None:
+    with pytest.raises(UndecodableError):
+        decoded(gzip.compress(b"{}"), ", ".join(["identity"] * 1000 + ["gzip"]), limit_bytes=1000)

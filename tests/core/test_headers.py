@@ -291,3 +291,52 @@ def test_token_can_be_read_back(text: str) -> None:
 )
 def test_token_can_name_a_field(*, text: str, named: bool) -> None:
     assert headers.is_token(text, names={"te"}) is named
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        pytest.param(((b"X-A", b"1"), (b"x-a", b"")), ((b"X-A", b"1"), (b"x-a", b"")), id="names"),
+        pytest.param(((b"X-A ", b"1"), (b"B\t ", b"2")), ((b"X-A", b"1"), (b"B", b"2")), id="space-behind"),
+        pytest.param(((b"Transfer-Encoding ", b"chunked"),), None, id="space-behind-a-name-of-framing"),
+        pytest.param(((b"content-length\t", b"2"),), None, id="tab-behind-a-name-of-framing"),
+        pytest.param(((b"Connection ", b"close"),), None, id="space-behind-a-hop-by-hop-name"),
+        pytest.param(((b"X A", b"1"),), None, id="space-inside"),
+        pytest.param(((b" X", b"1"),), None, id="space-before"),
+        pytest.param(((b"", b"1"),), None, id="no-name"),
+        pytest.param((), (), id="nothing"),
+    ],
+)
+def test_names_of_a_response_are_put_right_or_refused(
+    fields: tuple[tuple[bytes, bytes], ...], named: tuple[tuple[bytes, bytes], ...] | None
+) -> None:
+    assert headers.named(fields) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [("0", True), ("9" * 18, True), ("1" * 19, False), ("", False), ("-1", False), ("+1", False), ("\u0663", False)],
+)
+def test_a_length_can_be_counted(*, text: str, counts: bool) -> None:
+    assert headers.is_length(text) is counts
+
+
+@pytest.mark.parametrize(
+    ("value", "alone"),
+    [
+        (None, True), (b"chunked", True), (b" Chunked\t", True), (b"gzip, chunked", False),
+        (b"chunked, chunked", False), (b"", False), (b"identity", False), (b"chunked;x=1", False),
+    ],
+)  # fmt: skip
+def test_chunked_is_the_only_transfer_coding(*, value: bytes | None, alone: bool) -> None:
+    fields = () if value is None else ((b"Transfer-encoding", value),)
+    assert headers.is_chunked_alone(fields) is alone
+
+
+def test_two_lines_of_transfer_codings_are_not_chunked_alone() -> None:
+    assert not headers.is_chunked_alone(((b"Transfer-Encoding", b"chunked"),) * 2)
+
+
+def test_size_is_that_of_the_lines() -> None:
+    fields = ((b"A", b"b"), (b"Long-Name", b""))
+    assert headers.size(fields) == len(b"A: b\r\nLong-Name: \r\n")
