@@ -52,6 +52,7 @@ SHELL = {
     "exchange": row("core listener settings telemetry upstream", "aiohttp"),
     "listener": row("core settings", "aiohttp"),
     "logs": row("", "structlog"),
+    "metadata": row("core resources", "defusedxml yaml"),
     "resources": row("core", "yaml"),
     "server": row(
         "__init__ core admin exchange listener logs resources settings telemetry upstream",
