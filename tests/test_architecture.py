@@ -52,6 +52,7 @@ SHELL = {
     "exchange": row("core listener progress settings telemetry upstream", "aiohttp"),
     "listener": row("core settings", "aiohttp"),
     "logs": row("", "structlog"),
+    "metadata": row("core resources", "defusedxml yaml"),
     "progress": row(),
     "resources": row("core", "yaml"),
     "server": row(
