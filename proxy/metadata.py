@@ -300,7 +300,7 @@ def _tree(path: Path) -> Element:
 
 
 def _parser(builder: TreeBuilder, encoding: str | None) -> Any:
-    return DefusedXMLParser(target=builder, encoding=encoding, forbid_dtd=True)  # type: ignore[no-untyped-call] # so its stubs
+    return DefusedXMLParser(target=builder, encoding=encoding, forbid_dtd=True)
 
 
 def _content(path: Path) -> bytes:
