@@ -20,7 +20,7 @@ CONFIG = Path(__file__).parent.parent / "config"
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch"}
 SOURCES = ["metadata", "example", "table", "prose"]
 RATES = {"per_minute", "per_hour"}
-PAGE = re.compile(r"[a-z-]+(?:/[a-z-]+)*/[\w-]+\.md", re.ASCII)
+PAGE = re.compile(r"[a-z-]+(?:/[a-z0-9.-]+)*/[\w-]+\.md", re.ASCII)
 
 
 class UniqueKeyReader(yaml.SafeLoader):
@@ -97,7 +97,21 @@ def resolved(document: str, node: dict[str, Any]) -> dict[str, Any]:
 def body_schema(operation: str) -> tuple[str, dict[str, Any]]:
     for document, _, _, content in operations():
         if content["operationId"] == operation:
-            return document, content["requestBody"]["content"]["application/json"]["schema"]
+            (media,) = content["requestBody"]["content"].values()
+            return document, media["schema"]
+    raise AssertionError(operation)
+
+
+def entity_properties(document: str, operation: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the properties of what a successful `operation` answers with, an OData list looked through."""
+    for status, response in operation["responses"].items():
+        if status.startswith("2"):
+            content = resolved(document, response).get("content", {})
+            schema = resolved(document, content.get("application/json", {}).get("schema", {}))
+            value = resolved(document, schema.get("properties", {}).get("value", schema))
+            entity = resolved(document, value.get("items", value))
+            properties: dict[str, Any] | None = entity.get("properties")
+            return properties
     raise AssertionError(operation)
 
 
@@ -124,11 +138,28 @@ def misfits(document: str, schema: dict[str, Any], value: Any, place: str = "") 
             yield f"{place}={value}"
 
 
+def body_properties(document: str, schema: Any, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each parameter of a body, nested ones included."""
+    schema = resolved(document, schema)
+    while "items" in schema:
+        schema = resolved(document, schema["items"])
+    if id(schema) not in seen:
+        seen.add(id(schema))
+        for name, content in schema.get("properties", {}).items():
+            yield name, content
+            yield from body_properties(document, content, seen)
+
+
 OPERATIONS = [pytest.param(*operation, id=operation[3]["operationId"]) for operation in operations()]
 SCHEMAS = [
     pytest.param(schema, id=place)
     for document, content in DOCUMENTS.items()
-    for place, schema in object_schemas(content, document)
+    for place, schema in object_schemas(content["components"]["schemas"], document)
+]
+BODIES = [
+    pytest.param(document, content["operationId"], id=content["operationId"])
+    for document, _, _, content in operations()
+    if "requestBody" in content
 ]
 ENUMERATIONS = [
     pytest.param(values, id=place)
@@ -136,33 +167,37 @@ ENUMERATIONS = [
     for place, values in enumerations(content, document)
 ]
 
-ROUTES = {
-    "isolateMachine": ("POST", "/api/machines/{id}/isolate"),
-    "unisolateMachine": ("POST", "/api/machines/{id}/unisolate"),
-    "restrictCodeExecution": ("POST", "/api/machines/{id}/restrictCodeExecution"),
-    "unrestrictCodeExecution": ("POST", "/api/machines/{id}/unrestrictCodeExecution"),
-    "runAntiVirusScan": ("POST", "/api/machines/{id}/runAntiVirusScan"),
-    "stopAndQuarantineFile": ("POST", "/api/machines/{id}/StopAndQuarantineFile"),
-    "collectInvestigationPackage": ("POST", "/api/machines/{id}/collectInvestigationPackage"),
-    "runLiveResponse": ("POST", "/api/machines/{machine_id}/runliveresponse"),
-    "submitIndicator": ("POST", "/api/indicators"),
-    "importIndicators": ("POST", "/api/indicators/import"),
-    "updateAlert": ("PATCH", "/api/alerts/{id}"),
-    "batchUpdateAlerts": ("POST", "/api/alerts/batchUpdate"),
-    "runAdvancedQuery": ("POST", "/api/advancedqueries/run"),
-    "updateIncident": ("PATCH", "/api/incidents/{id}"),
-    "runAdvancedHuntingXdr": ("POST", "/api/advancedhunting/run"),
-    "listMachines": ("GET", "/api/machines"),
-    "getMachine": ("GET", "/api/machines/{id}"),
-    "listMachineActions": ("GET", "/api/machineactions"),
-    "getMachineAction": ("GET", "/api/machineactions/{id}"),
-    "listAlerts": ("GET", "/api/alerts"),
-    "getAlert": ("GET", "/api/alerts/{id}"),
-    "listIndicators": ("GET", "/api/indicators"),
-    "deleteIndicator": ("DELETE", "/api/indicators/{id}"),
-    "listIncidents": ("GET", "/api/incidents"),
-    "getIncident": ("GET", "/api/incidents/{id}"),
+ROUTES = [
+    tuple(line.split())
+    for line in (Path(__file__).parent / "documented_routes.txt").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+]
+
+# Actions that $metadata declares and no page documents.
+UNDOCUMENTED = {
+    "runCustomPlaybook": ("POST", "/api/machines/{id}/runCustomPlaybook"),
+    "initiateInvestigation": ("POST", "/api/machines/{id}/initiateInvestigation"),
+    "logsCollection": ("POST", "/api/machines/{id}/logsCollection"),
+    "setExclusion": ("POST", "/api/machines/{id}/setExclusion"),
+    "batchUpdateIndicators": ("POST", "/api/indicators/batchUpdate"),
 }
+
+# What they answer is no entity: nothing, a number, or not documented.
+NO_ENTITY = {
+    "batchUpdateAlerts",
+    "batchDeleteIndicators",
+    "deleteIndicator",
+    "deleteLibraryFile",
+    "batchDeleteScanDefinitions",
+    "countMachineAlerts",
+    "getInvestigationPackageUri",
+    "getLiveResponseResult",
+    "initiateInvestigation",
+    "batchUpdateIndicators",
+}
+
+# Values that pages write in two ways; the first is proposed.
+TWO_SPELLINGS = {("Onboarded", "onboarded"), ("Mailbox", "MailBox")}
 
 INDICATOR = {
     "indicatorValue": "0" * 40,
@@ -180,12 +215,16 @@ def test_document_is_valid_openapi(document: str) -> None:
     validate(DOCUMENTS[document])
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_document_names_its_sources(document: str) -> None:
-    description = DOCUMENTS[document]["info"]["description"]
-    assert "MicrosoftDocs/defender-docs" in description
-    assert "$metadata" in description
-    assert "publishes no official OpenAPI document" in description
+@pytest.mark.parametrize(
+    ("document", "sources"),
+    [
+        ("defender-endpoint", ["MicrosoftDocs/defender-docs", "$metadata", "publishes no official OpenAPI document"]),
+        ("defender-xdr", ["MicrosoftDocs/defender-docs", "$metadata", "publishes no official OpenAPI document"]),
+        ("graph-security", ["microsoftgraph/microsoft-graph-docs-contrib"]),
+    ],
+)
+def test_document_names_its_sources(document: str, sources: list[str]) -> None:
+    assert all(source in DOCUMENTS[document]["info"]["description"] for source in sources)
 
 
 def test_operation_ids_are_unique() -> None:
@@ -193,21 +232,103 @@ def test_operation_ids_are_unique() -> None:
     assert max(names.values()) == 1, names.most_common(3)
 
 
-@pytest.mark.parametrize(("operation", "route"), ROUTES.items())
-def test_documented_route_is_there(operation: str, route: tuple[str, str]) -> None:
-    assert route in {(m.upper(), path) for _, m, path, o in operations() if o["operationId"] == operation}
+def test_there_are_124_documented_operations() -> None:
+    assert Counter(document for document, *_ in ROUTES) == {
+        "defender-endpoint": 115,
+        "defender-xdr": 4,
+        "graph-security": 5,
+    }
+
+
+@pytest.mark.parametrize(("document", "name", "method", "path"), [pytest.param(*row, id=row[1]) for row in ROUTES])
+def test_documented_route_is_there(document: str, name: str, method: str, path: str) -> None:
+    assert (document, method.lower(), path) in {(d, m, p) for d, m, p, o in operations() if o["operationId"] == name}
+
+
+def test_no_route_is_there_but_the_documented_and_those_of_metadata() -> None:
+    documented = {name for _, name, _, _ in ROUTES}
+    undocumented = {
+        content["operationId"]: (method.upper(), path)
+        for _, method, path, content in operations()
+        if content["operationId"] not in documented
+    }
+    assert undocumented == UNDOCUMENTED
 
 
 @pytest.mark.parametrize(("document", "method", "path", "operation"), OPERATIONS)
 def test_operation_is_described(document: str, method: str, path: str, operation: dict[str, Any]) -> None:
-    assert path.startswith("/api/")
-    assert PAGE.fullmatch(operation["x-doc"])
+    assert path.startswith("/security/" if document == "graph-security" else "/api/")
     assert operation["summary"]
     assert operation["tags"]
     assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENTS[document]["tags"]}
     assert operation["responses"]["default"] == {"$ref": "#/components/responses/Error"}
     assert any(status.startswith("2") for status in operation["responses"])
     assert method != "get" or "requestBody" not in operation
+
+
+@pytest.mark.parametrize(("document", "method", "path", "operation"), OPERATIONS)
+def test_operation_has_a_page_or_says_that_it_has_none(
+    document: str, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    del document, method, path
+    if operation["operationId"] in UNDOCUMENTED:
+        assert operation["x-source"] == "metadata"
+        assert operation["description"].startswith("Not documented.")
+        assert "x-doc" not in operation
+        assert "x-rate-limit" not in operation
+    else:
+        assert PAGE.fullmatch(operation["x-doc"])
+        assert "x-source" not in operation
+
+
+@pytest.mark.parametrize(("document", "method", "path", "operation"), OPERATIONS)
+def test_each_placeholder_is_a_declared_parameter(
+    document: str, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    del method
+    declared = [
+        resolved(document, parameter)
+        for parameter in (*DOCUMENTS[document]["paths"][path].get("parameters", ()), *operation.get("parameters", ()))
+    ]
+    assert [p["name"] for p in declared if p["in"] == "path"] == re.findall(r"\{(\w+)\}", path)
+    assert all(parameter["required"] for parameter in declared if parameter["in"] == "path")
+    assert len({(parameter["in"], parameter["name"]) for parameter in declared}) == len(declared)
+
+
+@pytest.mark.parametrize(("document", "method", "path", "operation"), OPERATIONS)
+def test_answer_leads_to_an_entity(document: str, method: str, path: str, operation: dict[str, Any]) -> None:
+    del method, path
+    properties = entity_properties(document, operation)
+    assert bool(properties) == (operation["operationId"] not in NO_ENTITY)
+    # An entity's schema stands under a name of its own.
+    assert properties is None or properties in [
+        schema.get("properties") for schema in DOCUMENTS[document]["components"]["schemas"].values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("document", "operation"),
+    [
+        pytest.param(document, content, id=content["operationId"])
+        for document, _, _, content in operations()
+        if "x-filterable" in content
+    ],
+)
+def test_filterable_names_are_properties_of_the_entity(document: str, operation: dict[str, Any]) -> None:
+    names = operation["x-filterable"]
+    properties = entity_properties(document, operation)
+    assert properties is not None
+    assert set(names) <= properties.keys()
+    assert len(set(names)) == len(names)
+    assert "$filter" in {resolved(document, parameter)["name"] for parameter in operation["parameters"]}
+
+
+def test_graph_is_never_policed() -> None:
+    assert {name: content.get("x-case-sensitive", True) for name, content in DOCUMENTS.items()} == {
+        "defender-endpoint": True,
+        "defender-xdr": True,
+        "graph-security": False,
+    }
 
 
 @pytest.mark.parametrize(("document", "method", "path", "operation"), OPERATIONS)
@@ -229,9 +350,17 @@ def test_each_property_has_a_source(schema: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_each_property_has_a_description(schema: dict[str, Any], request: pytest.FixtureRequest) -> None:
-    document = request.node.callspec.id.partition("/")[0]
+def test_each_accepted_name_has_a_source(schema: dict[str, Any]) -> None:
     for name, content in schema["properties"].items():
+        accepted = content.get("x-accepted-names", [])
+        assert [*content.get("x-accepted-sources", {})] == accepted, name
+        weaker = SOURCES[1:]
+        assert all(source in weaker for source in content.get("x-accepted-sources", {}).values()), name
+
+
+@pytest.mark.parametrize(("document", "operation"), BODIES)
+def test_each_body_parameter_has_a_description(document: str, operation: str) -> None:
+    for name, content in body_properties(document, body_schema(operation)[1], set()):
         assert resolved(document, content).get("description"), name
 
 
@@ -259,7 +388,7 @@ def test_no_two_values_can_be_mistaken_for_each_other(values: list[Any]) -> None
     for value in values:
         # Only a label such as "Unwanted software" may stand beside the value that it is a label of.
         first = proposed.setdefault(fold(value), value)
-        assert value == first or (first.isalnum() and not value.isalnum())
+        assert value == first or (first.isalnum() and not value.isalnum()) or (first, value) in TWO_SPELLINGS
 
 
 @pytest.mark.parametrize(
@@ -333,6 +462,97 @@ def test_no_two_values_can_be_mistaken_for_each_other(values: list[Any]) -> None
             id="alerts-with-display-text",
         ),
         pytest.param("updateAlert", {"determination": "Unwanted software"}, id="label-beside-a-value"),
+        pytest.param(
+            "createAlertByReference",
+            {
+                "machineId": "m",
+                "severity": "Low",
+                "title": "t",
+                "description": "d",
+                "recommendedAction": "r",
+                "eventTime": "2018-08-03T16:45:21.7115183Z",
+                "reportId": "20776",
+                "category": "Exploit",
+            },
+            id="alert-on-an-event",
+        ),
+        pytest.param("offboardMachine", {"Comment": "c"}, id="offboard"),
+        pytest.param("startInvestigation", {"Comment": "c"}, id="investigate"),
+        pytest.param("cancelMachineAction", {"Comment": "c"}, id="cancel"),
+        pytest.param("setDeviceValue", {"DeviceValue": "High"}, id="value-of-a-device"),
+        pytest.param("updateMachine", {"machineTags": ["a", "b"], "deviceValue": "High"}, id="change-to-a-device"),
+        pytest.param("addOrRemoveMachineTag", {"Value": "t", "Action": "Add"}, id="tag"),
+        pytest.param(
+            "addOrRemoveTagForMultipleMachines", {"Value": "t", "Action": "Remove", "MachineIds": ["m"]}, id="tags"
+        ),
+        pytest.param("batchDeleteIndicators", {"IndicatorIds": ["1", "2"]}, id="indicators-to-delete"),
+        pytest.param(
+            "createScanDefinition",
+            {
+                "scanType": "Windows",
+                "scanName": "n",
+                "isActive": True,
+                "target": "127.0.0.1",
+                "intervalInHours": 1,
+                "targetType": "Ip",
+                "scannerAgent": {"machineId": "m"},
+                "scanAuthenticationParams": {
+                    "@odata.type": "#microsoft.windowsDefenderATP.api.WindowsAuthParams",
+                    "type": "Kerberos",
+                    "username": "u",
+                    "domain": "d",
+                    "isGmsaUser": True,
+                },
+            },
+            id="scan-as-in-the-example",
+        ),
+        pytest.param(
+            "createScanDefinition",
+            {
+                "scanType": "Network",
+                "targetType": "IP Address",
+                "scanAuthenticationParams": {
+                    "@odata.type": "#microsoft.windowsDefenderATP.api.SnmpAuthParams",
+                    "type": "AuthPriv",
+                    "KeyVaultUrl": "k",
+                    "KeyVaultSecretName": "s",
+                    "Domain": "d",
+                    "Username": "u",
+                    "IsGMSAUser": True,
+                    "CommunityString": "c",
+                    "AuthProtocol": "SHA1",
+                    "AuthPassword": "p",
+                    "PrivProtocol": "3DES",
+                    "PrivPassword": "p",
+                },
+            },
+            id="scan-as-in-the-table",
+        ),
+        pytest.param(
+            "updateScanDefinition",
+            {
+                "scannerAgent": {"AssignedApplicationId": "a", "ScannerSoftwareVersion": "v", "mdeClientVersion": "v"},
+                "latestScan": {"status": "Fail", "failureReason": "r"},
+                "scanAuthenticationParams": {"type": "Ntlm", "isgmsaUser": False, "keyVaultUri": "k"},
+            },
+            id="scan-as-in-the-answer",
+        ),
+        pytest.param("batchDeleteScanDefinitions", {"ScanDefinitionIds": ["1"]}, id="scans-to-delete"),
+        pytest.param("getScanHistoryByDefinition", {"ScanDefinitionIds": ["1"]}, id="history-by-definition"),
+        pytest.param("getScanHistoryBySession", {"SessionIds": "1"}, id="history-by-session"),
+        pytest.param(
+            "uploadLibraryFile",
+            {"file": "f", "ParametersDescription": "p", "HasParameters": "true", "OverrideIfExists": "true"},
+            id="form-as-in-the-example",
+        ),
+        pytest.param("uploadLibraryFile", {"File": "f", "Description": "d"}, id="form-as-in-the-table"),
+        pytest.param("setExclusion", {"IsExcluded": True, "ExclusionReason": "DuplicateDevice"}, id="undocumented"),
+        pytest.param("graphRunHuntingQuery", {"Query": "q", "Timespan": "P90D"}, id="query-of-graph"),
+        pytest.param(
+            "graphCreateAlertComment",
+            {"@odata.type": "microsoft.graph.security.alertComment", "comment": "c"},
+            id="comment-of-graph",
+        ),
         pytest.param("runAdvancedQuery", {"Query": "q"}, id="query"),
         pytest.param("runAdvancedHuntingXdr", {"Query": "q"}, id="query-over-all-products"),
         pytest.param(
@@ -363,6 +583,11 @@ def test_documented_body_is_spelt_right(operation: str, body: dict[str, Any]) ->
         pytest.param("runLiveResponse", {"Commands": [{"Type": "GetFile"}]}, id="heading-of-the-table"),
         pytest.param("batchUpdateAlerts", {"Status": "New"}, id="spelling-of-another-page"),
         pytest.param("runAdvancedQuery", {"query": "q"}, id="query"),
+        pytest.param("batchDeleteIndicators", {"ids": ["1"]}, id="another-name"),
+        pytest.param("getScanHistoryBySession", {"sessionId": "1"}, id="singular"),
+        pytest.param("createScanDefinition", {"targets": "127.0.0.1"}, id="plural"),
+        pytest.param("setDeviceValue", {"deviceValue": "Low"}, id="spelling-of-a-sibling"),
+        pytest.param("createScanDefinition", {"scanAuthenticationParams": {"IsGmsaUser": True}}, id="fourth-spelling"),
     ],
 )
 def test_other_spellings_are_none_of_the_catalog(operation: str, body: dict[str, Any]) -> None:
@@ -378,11 +603,34 @@ def test_other_spellings_are_none_of_the_catalog(operation: str, body: dict[str,
         ("updateAlert", "comment", ["Comment"]),
         ("submitIndicator", "generateAlert", ["GenerateAlert"]),
         ("submitIndicator", "externalId", ["externalID"]),
+        ("uploadLibraryFile", "file", ["File"]),
     ],
 )
 def test_strongest_source_names_the_parameter(operation: str, name: str, accepted: list[str]) -> None:
     document, schema = body_schema(operation)
     assert resolved(document, schema)["properties"][name]["x-accepted-names"] == accepted
+
+
+@pytest.mark.parametrize(
+    ("schema", "name", "accepted"),
+    [
+        ("ScanAuthenticationParams", "isgmsaUser", {"isGmsaUser": "example", "IsGMSAUser": "table"}),
+        ("ScanAuthenticationParams", "username", {"Username": "table"}),
+        ("ScanAuthenticationParams", "domain", {"Domain": "table"}),
+        ("ScanAuthenticationParams", "keyVaultSecretName", {"KeyVaultSecretName": "table"}),
+        ("ScanAuthenticationParams", "communityString", {"CommunityString": "table"}),
+        ("ScanAuthenticationParams", "privProtocol", {"PrivProtocol": "table"}),
+        ("ScannerAgentRequest", "assignedApplicationId", {"AssignedApplicationId": "example"}),
+        ("Machine", "healthStatus", {"HealthStatus": "prose"}),
+        ("Machine", "onboardingStatus", {"onboardingstatus": "table"}),
+        ("Alert", "investigationId", {"InvestigationId": "prose"}),
+        ("RemediationTask", "createdOn", {"createdon": "prose"}),
+        ("BaselineConfiguration", "cce", {"CCE": "prose"}),
+    ],
+)
+def test_weaker_sources_are_kept(schema: str, name: str, accepted: dict[str, str]) -> None:
+    properties = DOCUMENTS["defender-endpoint"]["components"]["schemas"][schema]["properties"]
+    assert properties[name]["x-accepted-sources"] == accepted
 
 
 def test_error_codes_are_unique() -> None:
