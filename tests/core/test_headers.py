@@ -291,3 +291,24 @@ def test_token_can_be_read_back(text: str) -> None:
 )
 def test_token_can_name_a_field(*, text: str, named: bool) -> None:
     assert headers.is_token(text, names={"te"}) is named
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_json"),
+    [
+        pytest.param("application/json", True, id="json"),
+        pytest.param("APPLICATION/Json", True, id="letter-case"),
+        pytest.param(" application/json ; charset=utf-8", True, id="parameter"),
+        pytest.param("text/json", True, id="text-json"),
+        pytest.param("application/problem+json", True, id="problem"),
+        pytest.param("application/vnd.x.v1+JSON;a=b", True, id="vendor"),
+        pytest.param("text/plain", False, id="text"),
+        pytest.param("application/jsonx", False, id="longer-name"),
+        pytest.param("application/json+xml", False, id="other-suffix"),
+        pytest.param("x/y+json", False, id="other-tree"),
+        pytest.param("text/html; x=application/json", False, id="json-in-a-parameter"),
+        pytest.param("", False, id="empty"),
+    ],
+)
+def test_json_media_types(*, media_type: str, is_json: bool) -> None:
+    assert headers.is_json_media_type(media_type) is is_json
