@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import yaml
-
-from proxy.core.catalog import Catalog, CatalogError, CatalogProblem, Document, compile_catalog
+from proxy.core.catalog import CatalogError, CatalogProblem
 from proxy.core.codes import ErrorCodes
+from proxy.core.openapi import compile_catalog
+from proxy.documents import read_document, read_yaml, with_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    from proxy.core.catalog import Catalog, Document, Operation
 
 
 def config_folder() -> Path:
@@ -34,40 +35,59 @@ def load_catalog(extra: Iterable[Path] = ()) -> Catalog:
     """Return the catalog of the shipped documents and `extra` ones.
 
     Raises:
-        CatalogError: with every problem of every document.
+        CatalogError: with every problem of every document, and its line.
     """
     documents: list[Document] = []
     problems: list[CatalogProblem] = []
-    shipped = sorted((config_folder() / "catalog").glob("*.yaml"))
-    for path in (*shipped, *extra):
-        name = path.name if path in shipped else str(path)
+    for path, name in (*_shipped(), *((path, str(path)) for path in extra)):
         try:
-            documents.append(Document(name, _read_yaml(path)))
-        except OSError as error:
-            problems.append(CatalogProblem(name, "", f"cannot be read: {error.strerror or error}"))
-        except UnicodeDecodeError:
-            problems.append(CatalogProblem(name, "", "is not UTF-8 text"))
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            problems.append(CatalogProblem(name, "", f"is not YAML: {_first_line(error)}"))
+            documents.append(read_document(path, name))
+        except CatalogError as error:
+            problems += error.problems
     if problems:
         raise CatalogError(tuple(problems))
-    return compile_catalog(documents)
+    try:
+        return compile_catalog(documents)
+    except CatalogError as error:
+        raise CatalogError(_with_lines(error.problems), error.notes) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What is to be said about documents that are to be added: what is wrong, and what the sidecar cannot use."""
+
+    problems: tuple[CatalogProblem, ...]
+    notes: tuple[CatalogProblem, ...]
+    operations: tuple[Operation, ...]
+    """Those of the documents, if nothing is wrong with them."""
+
+
+def validated(extra: Sequence[Path]) -> Validation:
+    """Return what comes of loading the documents `extra` beside the shipped ones, each place with its line."""
+    shipped = {name for _, name in _shipped()}
+    try:
+        catalog = load_catalog(extra)
+    except CatalogError as error:
+        notes = tuple(note for note in error.notes if note.document not in shipped)
+        return Validation(error.problems, _with_lines(notes), ())
+    known = {operation.name for operation in load_catalog().operations}
+    notes = tuple(note for note in catalog.notes if note.document not in shipped)
+    operations = tuple(operation for operation in catalog.operations if operation.name not in known)
+    return Validation((), _with_lines(notes), operations)
+
+
+def _shipped() -> list[tuple[Path, str]]:
+    """Return the shipped documents and what they are called."""
+    return [(path, path.name) for path in sorted((config_folder() / "catalog").glob("*.yaml"))]
+
+
+def _with_lines(problems: tuple[CatalogProblem, ...]) -> tuple[CatalogProblem, ...]:
+    return with_lines(problems, config_folder() / "catalog")
 
 
 def load_error_codes() -> ErrorCodes:
     """Return the documented error codes."""
-    entries = _read_yaml(config_folder() / "error_codes.yaml")["codes"]
+    entries = read_yaml(config_folder() / "error_codes.yaml")["codes"]
     statuses = {entry["code"]: entry["status"] for entry in entries}
     aliases = {alias: entry["code"] for entry in entries for alias in entry.get("aliases", ())}
     return ErrorCodes(statuses, aliases)
-
-
-def _read_yaml(path: Path) -> Any:
-    return yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 - it is the safe loader, in C where built
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return str(error).partition("\n")[0]

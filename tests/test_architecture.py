@@ -42,19 +42,21 @@ SHELL = {
     "__main__": row("cli"),
     "admin": row("", "aiohttp prometheus_client"),
     "cli": row(
-        "__init__ core admin demo exchange listener logs resources server settings simulator telemetry upstream",
+        "__init__ core admin demo documents exchange listener logs resources server settings simulator telemetry "
+        "upstream",
         "aiohttp rich structlog yaml",
     ),
     "demo": row(
         "__init__ core admin exchange listener logs resources server settings simulator telemetry upstream",
         "aiohttp rich structlog yarl",
     ),
+    "documents": row("core", "yaml"),
     "exchange": row("core listener progress settings telemetry upstream", "aiohttp"),
     "listener": row("core settings", "aiohttp"),
     "logs": row("", "structlog"),
     "metadata": row("core resources", "defusedxml yaml"),
     "progress": row(),
-    "resources": row("core", "yaml"),
+    "resources": row("core documents"),
     "server": row(
         "__init__ core admin exchange listener logs resources settings telemetry upstream",
         "aiohttp prometheus_client structlog",

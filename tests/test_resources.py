@@ -8,7 +8,7 @@ import pytest
 
 from proxy.core.catalog import UNKNOWN, CatalogError, CatalogProblem
 from proxy.core.model import Origin
-from proxy.resources import config_folder, load_catalog, load_error_codes
+from proxy.resources import config_folder, load_catalog, load_error_codes, validated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,35 +89,41 @@ def test_an_extra_document_may_begin_with_a_byte_order_mark(tmp_path: Path, enco
         pytest.param("- openapi", "not an OpenAPI document", id="a list"),
         pytest.param("openapi: 3.1.0", "not an OpenAPI document", id="no paths"),
         pytest.param(DOCUMENT.replace("3.1.0", "2.0"), "/openapi: version 2.0 is not supported", id="Swagger 2"),
-        pytest.param("openapi: 3.1.0\n\tpaths: {}", "is not YAML: line 2, column 1", id="a tab"),
-        pytest.param("openapi: [", "is not YAML: line", id="an open bracket"),
-        pytest.param("openapi: 3.1.0\n---\npaths: {}", "is not YAML: line 2", id="two documents"),
-        pytest.param("a: \0", "is not YAML: unacceptable character", id="a control character"),
-        pytest.param("!!python/object:os.system {}", "is not YAML: line 1, column 1", id="a tag of Python's"),
-        pytest.param("released: 2026-13-45", "is not YAML: month must be in 1..12", id="a thirteenth month"),
-        pytest.param(f"many: {'9' * 5000}", "is not YAML: Exceeds the limit", id="an endless number"),
-        pytest.param("[" * 2000, "is not YAML: ", id="two thousand open brackets"),
-        pytest.param(b"caf\xe9: 1", "is not UTF-8 text", id="Latin-1"),
+        pytest.param("openapi: 3.1.0\n\tpaths: {}", "2: is not YAML: found a tab character", id="a tab"),
+        pytest.param("openapi: [", "is not YAML: did not find expected node content", id="an open bracket"),
+        pytest.param("openapi: 3.1.0\n---\npaths: {}", "2: a second document begins", id="two documents"),
+        pytest.param("a: \0", "is not YAML: ", id="a control character"),
         pytest.param(
-            DOCUMENT.replace("/brews", "brews"), "/paths/brews: a path must start with a slash", id="no slash"
+            "!!python/object:os.system {}",
+            "1: the tag tag:yaml.org,2002:python/object:os.system means nothing",
+            id="a tag of Python's",
+        ),
+        pytest.param("[" * 2000, "1: ", id="two thousand open brackets"),
+        pytest.param(b"a: 1\ncaf\xe9: 1", "2: is not UTF-8 text", id="Latin-1"),
+        pytest.param(
+            DOCUMENT.replace("/brews", "brews"), "3: /paths/brews: a path must start with a slash", id="no slash"
         ),
         pytest.param(
-            DOCUMENT.replace("operationId: brewCoffee", "summary: Brew"),
-            "/paths/~1brews/post: an operation needs an `operationId`",
-            id="no operationId",
+            DOCUMENT.replace("operationId: brewCoffee", "operationId: 7"),
+            "5: /paths/~1brews/post/operationId: an `operationId` must be a text",
+            id="a number for a name",
         ),
         pytest.param(
             DOCUMENT.replace("brewCoffee", "isolateMachine"),
-            "operationId 'isolateMachine' is taken",
+            "4: /paths/~1brews/post: operationId 'isolateMachine' is taken",
             id="an operationId of the shipped catalog",
         ),
         pytest.param(
             DOCUMENT.replace("/brews", "/api/machines/{machine}/isolate"),
-            "brewCoffee claims the route of isolateMachine in defender-endpoint.yaml",
+            "(POST /api/machines/{id}/isolate) in defender-endpoint.yaml",
             id="a route of the shipped catalog",
         ),
         pytest.param(SCHEMA % "{$ref: '#/nowhere'}", "'#/nowhere' leads nowhere", id="a reference to nothing"),
-        pytest.param(SCHEMA % "{$ref: 'other.yaml#/a'}", "leaves the document", id="a reference to another file"),
+        pytest.param(
+            SCHEMA % "{$ref: 'other.yaml#/a'}",
+            "'other.yaml#/a' leads nowhere: cannot be read: there is no such file",
+            id="a reference to another file",
+        ),
         pytest.param(
             SCHEMA % "{properties: {Comment: {x-accepted-names: comment}}}",
             "/Comment/x-accepted-names: must be a list of names",
@@ -133,7 +139,7 @@ def test_an_extra_document_that_cannot_be_used_is_named(tmp_path: Path, content:
         load_catalog([path])
 
     (problem,) = str(caught.value).splitlines()
-    assert problem.startswith(f"{path}: ")
+    assert problem.startswith(f"{path}:")
     assert told in problem
 
 
@@ -171,14 +177,14 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         load_catalog([path])
 
-    assert str(caught.value) == f"{path}: /: cannot be read: No such file or directory"
+    assert str(caught.value) == f"{path}: cannot be read: there is no such file"
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         load_catalog([tmp_path])
 
-    assert str(caught.value) == f"{tmp_path}: /: cannot be read: Is a directory"
+    assert str(caught.value) == f"{tmp_path}: cannot be read: Is a directory"
 
 
 def test_every_file_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
@@ -189,3 +195,45 @@ def test_every_file_that_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
         load_catalog([broken, missing])
 
     assert [problem.document for problem in caught.value.problems] == [str(broken), str(missing)]
+
+
+def test_a_document_that_can_be_added_is_valid_with_notes(tmp_path: Path) -> None:
+    path = tmp_path / "extra.yaml"
+    path.write_text(SCHEMA % "{}", "utf-8")
+
+    validation = validated([path])
+
+    assert validation.problems == ()
+    assert [operation.name for operation in validation.operations] == ["brewCoffee"]
+    place = "/paths/~1brews/post/requestBody/content/application~1json/schema"
+    assert [str(note) for note in validation.notes] == [
+        f"{path}:6: {place}: the body names no properties: there is nothing to compare with"
+    ]
+
+
+def test_a_document_that_cannot_be_added_is_told_with_its_notes(tmp_path: Path) -> None:
+    path, missing = tmp_path / "extra.yaml", tmp_path / "missing.yaml"
+    path.write_text(SCHEMA % "{}" + "  brews: {}\n", "utf-8")
+
+    validation = validated([path])
+
+    assert [str(problem) for problem in validation.problems] == [
+        f"{path}:7: /paths/brews: a path must start with a slash and hold a mapping"
+    ]
+    assert [note.line for note in validation.notes] == [6]
+    assert validation.operations == ()
+    assert [str(problem) for problem in validated([path, missing]).problems] == [
+        f"{missing}: cannot be read: there is no such file"
+    ]
+
+
+def test_a_faulty_file_that_a_document_refers_to_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "extra.yaml"
+    path.write_text(SCHEMA % "{$ref: 'sub/schemas.yaml#/Brew'}", "utf-8")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "schemas.yaml").write_text("Brew:\n  properties:\n    Kind:\n      enum: Mocha\n", "utf-8")
+
+    with pytest.raises(CatalogError) as caught:
+        load_catalog([path])
+
+    assert str(caught.value) == f"{tmp_path}/sub/schemas.yaml:4: /Brew/properties/Kind/enum: must be a list of values"

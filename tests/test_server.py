@@ -581,17 +581,17 @@ async def test_a_mode_for_an_operation_that_is_not_there(tmp_path: Path) -> None
 
 async def test_a_catalog_document_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "first.yaml").write_text("openapi: 2.0\n", "utf-8")
-    (tmp_path / "second.yaml").write_text("released: 2026-13-45\n", "utf-8")
+    (tmp_path / "second.yaml").write_text("openapi: 3.1.0\nopenapi: 3.1.0\n", "utf-8")
     path = tmp_path / "proxy.yaml"
     path.write_text("catalog: {files: [second.yaml, missing.yaml]}\n", "utf-8")
 
     said = await refused(*RESTING, "--config", str(path))
 
-    assert [line.split(": ")[0] for line in said] == [str(tmp_path / "second.yaml"), str(tmp_path / "missing.yaml")]
+    assert [line.split(": ")[0] for line in said] == [f"{tmp_path / 'second.yaml'}:2", str(tmp_path / "missing.yaml")]
 
     path.write_text("catalog: {files: [first.yaml]}\n", "utf-8")
     (line,) = await refused(*RESTING, "--config", str(path))
-    assert line == f"{tmp_path / 'first.yaml'}: /openapi: version 2.0 is not supported; write 3.1.0"
+    assert line == f"{tmp_path / 'first.yaml'}:1: /openapi: version 2.0 is not supported; write 3.1.0"
 
 
 def test_an_operation_of_an_extra_document_may_have_a_mode(tmp_path: Path) -> None:

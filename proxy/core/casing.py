@@ -20,7 +20,7 @@ from proxy.core.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # ASCII alone: "\u212a" (the Kelvin sign) is not "k" to the upstream, whatever `str.lower` says.
 _FOLDED = {ord(upper): ord(upper) + 32 for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | dict.fromkeys(map(ord, "_- "))
@@ -45,11 +45,16 @@ def fold(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One documented parameter; `name` is the spelling that a fix proposes."""
+    """One documented parameter; `name` is the spelling that a fix proposes, `accepted` are the others that pass.
+
+    `sources` say where the spelling comes from, the strongest first; empty where nobody wrote it down.
+    """
 
     name: str
     required: bool
     shape: Shape
+    sources: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +63,10 @@ class Shape:
 
     An array has the shape of its elements; `array_levels` says how deep arrays nest here. `parameters` holds every
     accepted spelling, `by_fold` every folded one that can mean only one parameter; `values` and `value_by_fold` are
-    the same for enumerated values.
+    the same for enumerated values. `types` are the JSON types that may stand here, empty if that is unknown.
+
+    An open object takes names of the caller's own, so that none in it is misspelt; `others` is the shape of what
+    stands under those, if that has one.
     """
 
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
@@ -66,10 +74,13 @@ class Shape:
     values: frozenset[str] = frozenset()
     value_by_fold: Mapping[str, str] = field(default_factory=dict)
     array_levels: int = 0
+    types: frozenset[str] = frozenset()
+    is_open: bool = False
+    others: Sequence[Shape] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to compare with."""
-        return bool(self.parameters or self.values)
+        return bool(self.parameters or self.values or self.others)
 
 
 def examine(document: JsonValue, shape: Shape) -> Findings:
@@ -95,10 +106,10 @@ def examine(document: JsonValue, shape: Shape) -> Findings:
                 duplicates += names.repeats
                 strange += (((*path, index), pointer, name, shape) for index, name in names.strange)
                 for index, (name, member) in enumerate(value):
-                    parameter = shape.parameters.get(name) or shape.by_fold.get(fold(name))
-                    if parameter is not None and not _is_plain(member, parameter.shape):
-                        place = (*path, index), pointer + pointer_token(name), parameter.name
-                        pending.append((member, parameter.shape, *place))
+                    below = shape.parameters.get(name) or _below(name, shape, parameter_name)
+                    if below is not None and not _is_plain(member, below.shape):
+                        place = (*path, index), pointer + pointer_token(name), below.name
+                        pending.append((member, below.shape, *place))
             case list():
                 elements = shape if shape.array_levels <= 1 else replace(shape, array_levels=shape.array_levels - 1)
                 pending += (
@@ -154,12 +165,22 @@ def _is_plain(value: JsonValue, shape: Shape) -> bool:
     """Whether `value` needs no look: a scalar, or a string that is spelt right or like nothing known."""
     match value:
         case tuple():
-            return not shape.parameters
+            return not (shape.parameters or shape.others)
         case list():
             return False
         case str():
             return value in shape.values or fold(value) not in shape.value_by_fold
     return True
+
+
+def _below(name: str, shape: Shape, parameter_name: str) -> Parameter | None:
+    """Return the parameter that `name`, which is not documented as it is spelt, stands for.
+
+    What stands in an open object under a name of the caller's own belongs to the parameter that the object does.
+    """
+    if not shape.is_open:
+        return shape.by_fold.get(fold(name))
+    return Parameter(parameter_name, required=False, shape=shape.others[0]) if shape.others else None
 
 
 def _examine_names(
@@ -177,8 +198,10 @@ def _examine_names(
         parameter = parameters.get(name)
         if parameter is None:
             parameter = shape.by_fold.get(fold(name))
-            if parameter is None:
+            # Of an open object's undocumented names, only one that may have been meant for a documented one is strange.
+            if (parameter is None) is not shape.is_open:
                 strange.append((index, name))
+            if parameter is None or shape.is_open:
                 continue
             wrong.append((index, name, parameter))
         spellings.setdefault(parameter.name, set()).add(name)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.core import casing, headers
-from proxy.core.catalog import is_json_media_type
 from proxy.core.coding import DecodedTooLargeError, UndecodableError, decoded
+from proxy.core.headers import is_json_media_type
 from proxy.core.jsontext import UnreadableJsonError, parse
 from proxy.core.model import NOTHING_FOUND, Action, BodyResult, Fields, Findings, Kind, Mode
 

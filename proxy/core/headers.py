@@ -174,3 +174,11 @@ def as_token(text: str) -> str:
 def is_token(text: str, *, names: Collection[str] = ()) -> bool:
     """Whether `text` can name a header field and is none of `names` (in lower case)."""
     return _TOKEN.fullmatch(text) is not None and text.lower() not in names
+
+
+def is_json_media_type(media_type: str) -> bool:
+    """Whether `media_type`, parameters and case aside, holds JSON (RFC 8259; RFC 6839, 3.1 for `+json`)."""
+    essence = media_type.partition(";")[0].strip(" \t").lower()
+    return essence in {"application/json", "text/json"} or (
+        essence.startswith("application/") and essence.endswith("+json")
+    )

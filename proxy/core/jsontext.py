@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from proxy.core.model import JsonValue
 
@@ -83,6 +83,67 @@ def respelt(text: bytes, names: Mapping[tuple[int, ...], str]) -> bytes:
                 at_name = in_object[-1]
     pieces.append(text[kept_from:])
     return b"".join(pieces)
+
+
+def offsets(text: bytes, pointers: Collection[str]) -> dict[str, int]:
+    """Return where in `text` each of `pointers` leads to: the name of a member, or the beginning of an element.
+
+    One that leads nowhere is answered with the last name or element on its way that is there, or with 0. `text` must
+    be JSON.
+    """
+    found: dict[str, int] = {"": 0}
+    # What is looked for, as a tree: by token, what is looked for below it and the pointer to it.
+    wanted: _Wanted = {}
+    for pointer in pointers:
+        below = wanted
+        way = ""
+        for name in pointer.split("/")[1:]:
+            way += "/" + name
+            below = below.setdefault(name.replace("~1", "/").replace("~0", "~"), (way, {}))[1]
+    levels: list[tuple[bool, _Wanted]] = []
+    indices: list[int] = []
+    below = wanted
+    at_name = False
+    for token in _TOKEN.finditer(text):
+        match text[token.start()]:
+            case 0x22 if at_name:  # "
+                at_name = False
+                around = levels[-1][1]
+                below = _below(around, json.loads(token[0]), token.start(), found) if around else {}
+            case 0x7B | 0x5B:  # { [
+                at_name = token[0] == b"{"
+                levels.append((at_name, below))
+                indices.append(0)
+                below = {} if at_name else _below(below, "0", token.end(), found)
+            case 0x7D | 0x5D:  # } ]
+                at_name = False
+                levels.pop()
+                indices.pop()
+                below = {}
+            case 0x2C:  # ,
+                at_name, around = levels[-1]
+                indices[-1] += 1
+                below = {} if at_name else _below(around, str(indices[-1]), token.end(), found)
+    return {pointer: found[_longest(pointer, found)] for pointer in pointers}
+
+
+_Wanted: TypeAlias = "dict[str, tuple[str, _Wanted]]"
+
+
+def _below(wanted: _Wanted, name: str, offset: int, found: dict[str, int]) -> _Wanted:
+    """Return what is looked for below `name`, which stands at `offset`; enter that into `found` if it is new."""
+    if name not in wanted:
+        return {}
+    pointer, below = wanted[name]
+    found.setdefault(pointer, offset)
+    return below
+
+
+def _longest(pointer: str, found: Mapping[str, int]) -> str:
+    """Return the longest beginning of `pointer` that was found."""
+    while pointer not in found:
+        pointer = pointer.rpartition("/")[0]
+    return pointer
 
 
 def pointer_token(name: str | int) -> str:

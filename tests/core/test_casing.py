@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.casing import Shape, examine, fold, respell
-from proxy.core.catalog import Document, compile_catalog
+from proxy.core.catalog import Document
 from proxy.core.check import check
 from proxy.core.jsontext import parse
 from proxy.core.model import NOTHING_FOUND, Kind, Mode
+from proxy.core.openapi import compile_catalog
 
 if TYPE_CHECKING:
     from random import Random
@@ -643,3 +644,69 @@ def test_respelling_touches_the_names_alone(text: str, right: str) -> None:
 def test_nothing_found_is_told_as_nothing() -> None:
     assert examine(parse(b'{"Comment": "a", "Commands": [{"type": "PutFile"}]}'), ISOLATE) is NOTHING_FOUND
     assert examine(parse(b'{"comment": 1}'), Shape()) is NOTHING_FOUND
+
+
+OPEN = shape_of(
+    {
+        "properties": {"Comment": {}, "Tags": {"enum": ["Red"]}},
+        "additionalProperties": {"properties": {"Name": {"enum": ["Ann"]}}},
+    }
+)
+LABELS = shape_of({"properties": {"Labels": {"additionalProperties": {"enum": ["Red", "Blue"]}}, "Id": {}}})
+MAPS = shape_of({"additionalProperties": {"additionalProperties": {"properties": {"Name": {}}}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "expected"),
+    [
+        pytest.param('{"Comment": 1, "Tags": "red"}', OPEN, [("/Tags", "red", "Red")], id="documented-name"),
+        pytest.param('{"comment": 1, "COMMENT": 2}', OPEN, [], id="re-cased-names-are-the-callers"),
+        pytest.param('{"tags": "red"}', OPEN, [], id="re-cased-name-has-not-the-values-of-the-documented"),
+        pytest.param(
+            '{"any": {"name": "ann"}}',
+            OPEN,
+            [("/any/name", "name", "Name"), ("/any/name", "ann", "Ann")],
+            id="below-an-undocumented-name",
+        ),
+        pytest.param('{"comment": {"name": 1}}', OPEN, [("/comment/name", "name", "Name")], id="below-a-re-cased-name"),
+        pytest.param('{"Labels": {"id": "blue"}}', LABELS, [("/Labels/id", "blue", "Blue")], id="values-of-a-map"),
+        pytest.param('{"labels": {"a": "Blue"}}', LABELS, [("/labels", "labels", "Labels")], id="name-of-a-map"),
+        pytest.param('{"a": {"b": {"name": 1}}}', MAPS, [("/a/b/name", "name", "Name")], id="map-of-maps"),
+        pytest.param('[{"a": {"b": {"name": 1}}}]', MAPS, [("/0/a/b/name", "name", "Name")], id="array-of-maps"),
+        pytest.param('{"a": 1, "b": null, "c": "x", "d": []}', MAPS, [], id="map-of-something-else"),
+    ],
+)
+def test_names_of_an_open_object_are_the_callers_own(
+    text: str, shape: Shape, expected: list[tuple[str, str, str]]
+) -> None:
+    assert told(text, shape) == expected
+
+
+def test_a_name_of_an_open_object_that_resembles_a_documented_one_is_told() -> None:
+    findings = examine(parse(b'{"comment": 1, "Comments": 2, "Anything": 3, "Tags": "Red"}'), OPEN)
+    assert findings.mismatches == ()
+    assert [(unknown.pointer, unknown.got, unknown.near) for unknown in findings.unknown] == [
+        ("/comment", "comment", "Comment")
+    ]
+    assert findings.unknown_count == 1
+
+
+def test_a_map_with_any_names_is_clean() -> None:
+    assert (
+        examine(parse(json.dumps({"Labels": {f"k{n}": "Red" for n in range(1000)}}).encode()), LABELS) is NOTHING_FOUND
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "parameter"),
+    [
+        pytest.param('{"Labels": {"colour": "red"}}', LABELS, "Labels", id="map"),
+        pytest.param('{"labels": {"colour": "red"}, "Id": 1}', LABELS, "Labels", id="misspelt-map"),
+        pytest.param('{"own": {"Name": "ann"}}', OPEN, "Name", id="documented-name-in-a-map"),
+    ],
+)
+def test_a_misspelt_value_below_a_callers_own_name_names_a_documented_parameter(
+    text: str, shape: Shape, parameter: str
+) -> None:
+    found = mismatches(text, shape)[-1]
+    assert (found.parameter, found.kind) == (parameter, Kind.VALUE)

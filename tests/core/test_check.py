@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.catalog import Document, compile_catalog
+from proxy.core.catalog import Document
 from proxy.core.check import NOT_JSON, TOO_LARGE, UNCHECKED, check, may_be_json
 from proxy.core.model import Action, BodyResult, Mode
+from proxy.core.openapi import compile_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

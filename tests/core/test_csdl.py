@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
-from proxy.core.catalog import Document, compile_catalog
+from proxy.core.catalog import Document
 from proxy.core.csdl import CsdlError, Service, Translation, read_service, route_key, translate
+from proxy.core.openapi import compile_catalog
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -340,3 +340,24 @@ def test_two_lines_of_transfer_codings_are_not_chunked_alone() -> None:
 def test_size_is_that_of_the_lines() -> None:
     fields = ((b"A", b"b"), (b"Long-Name", b""))
     assert headers.size(fields) == len(b"A: b\r\nLong-Name: \r\n")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "is_json"),
+    [
+        pytest.param("application/json", True, id="json"),
+        pytest.param("APPLICATION/Json", True, id="letter-case"),
+        pytest.param(" application/json ; charset=utf-8", True, id="parameter"),
+        pytest.param("text/json", True, id="text-json"),
+        pytest.param("application/problem+json", True, id="problem"),
+        pytest.param("application/vnd.x.v1+JSON;a=b", True, id="vendor"),
+        pytest.param("text/plain", False, id="text"),
+        pytest.param("application/jsonx", False, id="longer-name"),
+        pytest.param("application/json+xml", False, id="other-suffix"),
+        pytest.param("x/y+json", False, id="other-tree"),
+        pytest.param("text/html; x=application/json", False, id="json-in-a-parameter"),
+        pytest.param("", False, id="empty"),
+    ],
+)
+def test_json_media_types(*, media_type: str, is_json: bool) -> None:
+    assert headers.is_json_media_type(media_type) is is_json

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.jsontext import UnreadableJsonError, parse, pointer_token, respelt
+from proxy.core.jsontext import UnreadableJsonError, offsets, parse, pointer_token, respelt
 
 if TYPE_CHECKING:
     from random import Random
@@ -211,3 +211,54 @@ def test_name_is_replaced_in_place(text: bytes, names: dict[tuple[int, ...], str
 )
 def test_pointer_token_escapes_slash_and_tilde(name: str | int, token: str) -> None:
     assert pointer_token(name) == token
+
+
+@pytest.mark.parametrize(
+    ("pointer", "found"),
+    [
+        pytest.param("", b'{"a"', id="whole"),
+        pytest.param("/a", b'"a": {', id="name"),
+        pytest.param("/a/b~1c", rb'"b\u002fc"', id="escaped-name"),
+        pytest.param("/a/b~1c/0", b" [1", id="first-element"),
+        pytest.param("/a/b~1c/0/1", b" 2,", id="element-of-an-array-in-an-array"),
+        pytest.param("/a/b~1c/1", b" {", id="element-behind-an-array"),
+        pytest.param("/a/b~1c/1/x~0", b'"x~"', id="name-in-an-element"),
+        pytest.param("/a/b~1c/2", b' "e"', id="text"),
+        pytest.param("/z", b'"z"', id="name-behind-a-look-alike"),
+        pytest.param("/a/none/more", b'"a": {', id="nothing"),
+        pytest.param("/none", b'{"a"', id="nothing-at-all"),
+        pytest.param("/a/b~1c/7", rb'"b\u002fc"', id="no-element"),
+        pytest.param("/z/0", b'"z"', id="element-of-a-text"),
+    ],
+)
+def test_pointer_leads_to_an_offset(pointer: str, found: bytes) -> None:
+    text = rb"""{"a": {"b\u002fc": [ [1, 2, "[{,"], {"x~": {"z": 1}, "y": []}, "e"]}, "y": "z", "z": ""}"""
+    assert text[offsets(text, ["/a/b~1c/0", pointer, "/z"])[pointer] :].startswith(found)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=3),
+        lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text(max_size=3), below, max_size=4),
+    ),
+    st.sampled_from([None, 1]),
+)
+def test_every_place_has_its_offset(document: JsonValue, indent: int | None) -> None:
+    text = json.dumps(document, indent=indent).encode()
+    values: dict[str, JsonValue] = {"": document}
+    for pointer, value in list(values.items()):
+        pending = [(pointer, value)]
+        while pending:
+            above, node = pending.pop()
+            entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+            for name, below in entries:
+                values[above + pointer_token(name)] = below
+                pending.append((above + pointer_token(name), below))
+    for pointer, offset in offsets(text, values).items():
+        above, _, name = pointer.rpartition("/")
+        rest = text[offset:].lstrip()
+        if pointer and isinstance(values[above], dict):
+            assert rest.startswith(json.dumps(name.replace("~1", "/").replace("~0", "~")).encode())
+            rest = rest.partition(b":")[2] if b":" not in json.dumps(name).encode() else b""
+        if rest:
+            assert rest.lstrip().startswith(json.dumps(values[pointer], indent=indent).encode()[:1])

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from proxy.core.casing import examine
-from proxy.core.catalog import Catalog, Document, Operation, compile_catalog
+from proxy.core.catalog import Catalog, Document, Operation
 from proxy.core.codes import ErrorCodes
 from proxy.core.failure import Failure
 from proxy.core.jsontext import parse
 from proxy.core.model import Fields, Findings, Origin, TargetId, TargetSource
+from proxy.core.openapi import compile_catalog
 from proxy.core.replies import explain, refuse, reply_of, tag_upstream_error
 
 TARGET = TargetId("0f4d4b3e-8f0c-4b6e-9a57-3d2f1c0b9a88")
