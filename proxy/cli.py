@@ -13,21 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy import __version__, logs, simulator
-from proxy.core.catalog import CatalogError
-from proxy.listener import ListenError
+from proxy.configuration import load_configuration
+from proxy.errors import UnusableInputError
+from proxy.resources import shipped_documents, validated
 from proxy.server import StartError, serve
-from proxy.settings import CONFIG_VARIABLE, SettingsError, describe, load_settings, settings_schema
+from proxy.settings import CONFIG_VARIABLE, describe, settings_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from proxy.settings import Loaded
+    from rich.console import Console
+
+    from proxy.configuration import Configuration
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
 
 _LAST_PORT: Final = 65535
+_PIPED_WIDTH: Final = 160
 
 _FLAGS: Final = {
     "upstream": "upstream.url",
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             # Not at exit, where a reader that has gone makes the interpreter complain.
             print(end="", flush=True)
-    except (SettingsError, CatalogError, ListenError, StartError) as error:
+    except UnusableInputError as error:
         for line in str(error).splitlines():
             print(f"defender-sidecar: {line}", file=sys.stderr)
         return EXIT_UNUSABLE
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    asyncio.run(serve(_loaded(options), logs.stdout()))
+    asyncio.run(serve(_configuration(options), logs.stdout()))
     return EXIT_OK
 
 
@@ -90,11 +94,81 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _config_show(options: argparse.Namespace) -> int:
-    rows = describe(_loaded(options))
+    rows = describe(_configuration(options).loaded)
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for key, value, origin in rows:
         print(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
     return EXIT_OK
+
+
+def _catalog_list(options: argparse.Namespace) -> int:
+    from proxy import catalog_report  # noqa: PLC0415 - its tables cost memory that the proxy does not need
+
+    catalog = _configuration(options).catalog
+    if options.format == "json":
+        print(json.dumps([catalog_report.as_json(operation) for operation in catalog.operations], indent=2))
+    elif sys.stdout.isatty():
+        _print_table(lambda console: catalog_report.print_list(console, catalog))
+    else:
+        for line in catalog_report.as_lines(catalog):
+            print(line)
+    return EXIT_OK
+
+
+def _catalog_show(options: argparse.Namespace) -> int:
+    from proxy import catalog_report  # noqa: PLC0415 - as above
+
+    operation = catalog_report.find_operation(_configuration(options).catalog, options.operation)
+    if options.format == "json":
+        print(json.dumps(catalog_report.as_json(operation), indent=2))
+    else:
+        _print_table(lambda console: catalog_report.print_operation(console, operation))
+    return EXIT_OK
+
+
+def _catalog_validate(options: argparse.Namespace) -> int:
+    validation = validated([Path(file) for file in options.files])
+    for problem in validation.problems:
+        print(f"error: {problem}")
+    for note in validation.notes:
+        print(f"note: {note}")
+    if validation.problems:
+        return EXIT_UNUSABLE
+    checked = sum(operation.is_checked for operation in validation.operations)
+    count = len(validation.operations)
+    print(f"{count} {'operation' if count == 1 else 'operations'} can be added, {checked} with a body that is checked")
+    return EXIT_OK
+
+
+def _catalog_import_metadata(options: argparse.Namespace) -> int:
+    from proxy import metadata  # noqa: PLC0415 - the proxy itself reads no XML
+
+    documents = [document.content for document in shipped_documents()]
+    imported = metadata.import_metadata(Path(options.file), documents, prefix=options.prefix, takes_all=options.all)
+    if options.compare:
+        comparison = metadata.compare_with(documents, imported)
+        print(metadata.render_json(comparison) if options.format == "json" else metadata.render_text(comparison))
+        return EXIT_FAILED if comparison else EXIT_OK
+    text = metadata.to_yaml(imported.document)
+    if options.output:
+        metadata.save(text, imported, Path(options.output))
+    else:
+        print(text, end="")
+    for line in metadata.summary(imported):
+        print(line, file=sys.stderr)
+    return EXIT_OK
+
+
+def _print_table(draw: Callable[[Console], None]) -> None:
+    """Print what `draw` draws, without the spaces behind."""
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        draw(console)
+    for line in capture.get().strip("\n").splitlines():
+        print(line.rstrip())
 
 
 def _config_schema(_options: argparse.Namespace) -> int:
@@ -102,10 +176,10 @@ def _config_schema(_options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _loaded(options: argparse.Namespace) -> Loaded:
+def _configuration(options: argparse.Namespace) -> Configuration:
     path = options.config or os.environ.get(CONFIG_VARIABLE) or None
     flags = {key: value for name, key in _FLAGS.items() if (value := getattr(options, name)) is not None}
-    return load_settings(Path(path) if path else None, os.environ, flags)
+    return load_configuration(Path(path) if path else None, os.environ, flags)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,6 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:8081", help="default: %(default)s")
     simulate.set_defaults(command=_simulate)
 
+    _add_catalog(commands)
+
     config = commands.add_parser("config", help="show the settings in force, or their schema")
     config_commands = config.add_subparsers(required=True, metavar="COMMAND")
     show = config_commands.add_parser(
@@ -158,6 +234,50 @@ def _parser() -> argparse.ArgumentParser:
     schema = config_commands.add_parser("schema", help="print the JSON Schema of the settings file")
     schema.set_defaults(command=_config_schema)
     return parser
+
+
+def _add_catalog(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    catalog = commands.add_parser("catalog", help="look at the operations that the proxy knows, or add to them")
+    catalog_commands = catalog.add_subparsers(required=True, metavar="COMMAND")
+    listing = catalog_commands.add_parser(
+        "list",
+        help="list all operations",
+        description="List the operations of the shipped catalog and of the documents that the settings add.",
+    )
+    listing.set_defaults(command=_catalog_list)
+    show = catalog_commands.add_parser(
+        "show",
+        help="show one operation: names, values, sources, and a body that is right",
+        epilog="example: defender-sidecar catalog show isolateMachine",
+    )
+    show.add_argument("operation", metavar="OPERATION", help="its name, as `catalog list` and the log have it")
+    show.set_defaults(command=_catalog_show)
+    for command in (listing, show):
+        command.add_argument("--format", choices=("text", "json"), default="text", help="default: %(default)s")
+        _add_settings(command)
+    validate = catalog_commands.add_parser(
+        "validate",
+        help="check OpenAPI documents for `catalog.files`",
+        description="Load the documents beside the shipped catalog, and tell by line what is wrong with them, with "
+        "status 2, and what in them the proxy cannot use.",
+    )
+    validate.add_argument("files", metavar="FILE", nargs="+", help="OpenAPI 3.0 or 3.1, YAML or JSON")
+    validate.set_defaults(command=_catalog_validate)
+    metadata = catalog_commands.add_parser(
+        "import-metadata",
+        help="turn a service's OData metadata into an OpenAPI document",
+        description="Write what the answer to GET /api/$metadata describes as a document for `catalog.files`: the "
+        "operations that the shipped catalog lacks. With --compare, tell instead what it knows that the catalog does "
+        "not, and where they disagree: status 1 if there is anything.",
+        epilog="example: defender-sidecar catalog import-metadata metadata.xml --output tenant.yaml",
+    )
+    metadata.add_argument("file", metavar="FILE", help="the metadata (OData 4, XML); - for standard input")
+    metadata.add_argument("--prefix", metavar="PATH", default="/api", help="what stands before each entity set (/api)")
+    metadata.add_argument("--all", action="store_true", help="write also what the shipped catalog has")
+    metadata.add_argument("--output", metavar="FILE", help="where to write it; else to standard output")
+    metadata.add_argument("--compare", action="store_true", help="compare with the shipped catalog instead")
+    metadata.add_argument("--format", choices=("text", "json"), default="text", help="of a comparison: %(default)s")
+    metadata.set_defaults(command=_catalog_import_metadata)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -323,7 +323,8 @@ def _scalar(event: Any) -> JsonValue:
             return _LITERALS[literal]
 
 
-_DIGITS_AT_MOST: Final = 18
+_DIGITS_AT_MOST: Final = 1_000
+"""What Python converts in no time; a longer integer is read as a float, which will do for what nobody asks for."""
 
 
 def _files_referred_to(base: str, content: JsonValue) -> Iterator[str]:

@@ -22,6 +22,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.core import headers
 from proxy.core.failure import Failure
+from proxy.errors import UnusableInputError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,7 +46,7 @@ _TOO_MUCH: Final = "Too many headers received"
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
-class ListenError(Exception):
+class ListenError(UnusableInputError):
     """An address cannot be listened on; the text says which, why, and what to do."""
 
 

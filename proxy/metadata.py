@@ -22,7 +22,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from proxy.core.compare import Comparison, Difference, Finding, compare, operations
 from proxy.core.csdl import CsdlError, Note, Service, Translation, read_service, translate
-from proxy.resources import config_folder
+from proxy.errors import UnusableInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,7 @@ _ENCODING: Final = frozenset(
 _UTF_16: Final = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
 
 
-class MetadataError(Exception):
+class MetadataError(UnusableInputError):
     """The file, or what was asked for, cannot be used; the text says where and what to do."""
 
 
@@ -78,13 +78,6 @@ class Imported:
     def document(self) -> dict[str, JsonValue]:
         """The document to write."""
         return self.translation.document
-
-
-def shipped_documents() -> list[JsonValue]:
-    """Return the documents of the shipped catalog."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    paths = sorted((config_folder() / "catalog").glob("*.yaml"))
-    return [yaml.load(path.read_text("utf-8"), Loader=loader) for path in paths]  # noqa: S506 - the safe loader, in C
 
 
 def import_metadata(

@@ -44,12 +44,15 @@ def load_catalog(extra: Iterable[Path] = ()) -> Catalog:
             documents.append(read_document(path, name))
         except CatalogError as error:
             problems += error.problems
-    if problems:
-        raise CatalogError(tuple(problems))
+    notes: tuple[CatalogProblem, ...] = ()
     try:
-        return compile_catalog(documents)
+        catalog = compile_catalog(documents)
     except CatalogError as error:
-        raise CatalogError(_with_lines(error.problems), error.notes) from error
+        problems += _with_lines(error.problems)
+        notes = error.notes
+    if problems:
+        raise CatalogError(tuple(problems), notes)
+    return catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ def validated(extra: Sequence[Path]) -> Validation:
     notes = tuple(note for note in catalog.notes if note.document not in shipped)
     operations = tuple(operation for operation in catalog.operations if operation.name not in known)
     return Validation((), _with_lines(notes), operations)
+
+
+def shipped_documents() -> list[Document]:
+    """Return the documents of the shipped catalog."""
+    return [read_document(path, name) for path, name in _shipped()]
 
 
 def _shipped() -> list[tuple[Path, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import os
 import signal
 import urllib.request
@@ -17,10 +16,10 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from prometheus_client import CollectorRegistry
 
 from proxy.admin import Phase, Readiness, admin_application, administering
+from proxy.errors import UnusableInputError
 from proxy.exchange import Exchange
 from proxy.listener import Listener, ListenError, listen_problem, listening
 from proxy.logs import logging_to
-from proxy.resources import load_catalog, load_error_codes
 from proxy.telemetry import Telemetry
 from proxy.upstream import AiohttpUpstream
 
@@ -30,14 +29,15 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from proxy.configuration import Configuration
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
-    from proxy.settings import Loaded, Settings
+    from proxy.settings import Settings
 
 _OLDEST_AIOHTTP: Final = (3, 14, 1)
 
 
-class StartError(Exception):
+class StartError(UnusableInputError):
     """The proxy cannot start; the text is one line that says why and what to do."""
 
 
@@ -133,18 +133,15 @@ async def serving(settings: Settings, catalog: Catalog, codes: ErrorCodes, strea
             await asyncio.sleep(settings.drain.delay_s)
 
 
-async def serve(loaded: Loaded, stream: TextIO) -> None:
+async def serve(configuration: Configuration, stream: TextIO) -> None:
     """Run a proxy until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
     Raises:
-        CatalogError: a catalog document cannot be used.
         ListenError: an address cannot be listened on.
         StartError: this aiohttp is not to be trusted.
     """
     require_parser()
-    settings = loaded.settings
-    catalog = load_catalog(settings.catalog.files)
-    require_operations(loaded, catalog)
+    settings = configuration.loaded.settings
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -156,28 +153,10 @@ async def serve(loaded: Loaded, stream: TextIO) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with serving(settings, catalog, load_error_codes(), stream) as running:
+    async with serving(settings, configuration.catalog, configuration.codes, stream) as running:
         # Its default would end the process without a drain, and whoever sends it expects the contrary.
         loop.add_signal_handler(signal.SIGHUP, running.logger.warning, "reload_not_supported")
         await stop.wait()
-
-
-def require_operations(loaded: Loaded, catalog: Catalog) -> None:
-    """Check that every operation with a mode of its own is in the catalog.
-
-    Raises:
-        StartError: with a line for each that is not: where it stands, and the name that was meant where one is near.
-    """
-    known = {operation.name.lower(): operation.name for operation in catalog.operations}
-    problems = []
-    for name in loaded.settings.check.operations:
-        if name not in known.values():
-            near = difflib.get_close_matches(name.lower(), known, n=1)
-            advice = f"did you mean {known[near[0]]}?" if near else "the documents of the catalog name them"
-            key = f"check.operations.{name}"
-            problems.append(f"{loaded.origins[key]}: {key}: must be an operation of the catalog; {advice}")
-    if problems:
-        raise StartError("\n".join(problems))
 
 
 def _egress_proxy(settings: Settings) -> str | None:

@@ -5,12 +5,12 @@ Owns the keys and their defaults; all that the rest of the proxy needs to know o
 directly reads nothing at all.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -20,6 +20,7 @@ from proxy.core.model import Mode
 from proxy.settings_layers import (
     CONFIG_VARIABLE,
     DEFAULT,
+    ELSEWHERE,
     Found,
     Given,
     Order,
@@ -27,7 +28,7 @@ from proxy.settings_layers import (
     read_file,
     read_flags,
 )
-from proxy.settings_problems import OPERATIONS, Key, Keys, Loc, Problem, SettingsError, dotted, scalar
+from proxy.settings_problems import FILES, OPERATIONS, Key, Keys, Loc, Problem, SettingsError, dotted, scalar
 from proxy.settings_values import (
     USUAL_ADDRESS,
     Address,
@@ -48,6 +49,7 @@ from proxy.settings_values import (
     Truth,
     UpstreamUrl,
     Workers,
+    is_path,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ __all__ = [
     "HeaderSettings",
     "LimitSettings",
     "Loaded",
+    "Loc",
     "LogFormat",
     "LogLevel",
     "LogSettings",
@@ -338,15 +341,26 @@ class Loaded:
     origins: Mapping[str, str]
 
 
-def load_settings(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Loaded:
+Remark: TypeAlias = tuple[Loc, str] | Problem
+"""What is wrong with a value, by its location and the remedy; or a problem that has a place of its own."""
+
+Examine: TypeAlias = Callable[[Mapping[Loc, Path], Iterable[Loc]], Iterable[Remark]]
+"""Judges what settings alone cannot: the documents under `catalog.files` and the names under `check.operations`."""
+
+
+def load_settings(
+    path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str], examine: Examine | None = None
+) -> Loaded:
     """Return the settings: flags before environment before file before defaults.
 
     `path` is the settings file, None for none; `flags` maps dotted keys, such as `upstream.url`, to text. A list is
     replaced by the next layer, the modes under `check.operations` are merged. What a later layer overrides need not
-    be valid, but must be a known key. Variables outside `DEFENDER_SIDECAR_` are ignored.
+    be valid, but must be a known key. Variables outside `DEFENDER_SIDECAR_` are ignored. `examine` is asked in any
+    case, so that its remarks are told with everything else.
 
     Raises:
-        SettingsError: with every problem of every layer, in the order file (by line), environment, flags.
+        SettingsError: with every problem of every layer, in the order file (by line), environment, flags; then those
+            that have a place of their own.
     """
     layers = [
         Found() if path is None else read_file(path, _KEYS),
@@ -367,6 +381,9 @@ def load_settings(path: Path | None, environment: Mapping[str, str], flags: Mapp
     finally:
         _LAYERS.reset(token)
     problems += [_problem(each["loc"], each.get("ctx", {}).get("error", each["msg"]), values) for each in errors]
+    if examine is not None:
+        for remark in examine(_files(values), [loc for loc in values if loc[:-1] == OPERATIONS]):
+            problems.append((ELSEWHERE, remark) if isinstance(remark, Problem) else _problem(*remark, values))
     if problems or settings is None:
         # Outside the handler: pydantic's own error holds the values unmasked.
         raise SettingsError(problem for _, problem in sorted(problems, key=lambda placed: placed[0]))
@@ -386,6 +403,13 @@ def _problem(loc: Loc, error: object, values: Mapping[Loc, Given]) -> tuple[Orde
         message = f"must differ from {dotted(other)}, which is {shown} ({there.origin})"
     given = next((values[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in values), DEFAULT)
     return given.order, Problem(dotted(loc), given.shown, given.origin, message)
+
+
+def _files(values: Mapping[Loc, Given]) -> dict[Loc, Path]:
+    """Return the documents that the last layer to name any names, as far as they are paths."""
+    given = values.get(FILES, DEFAULT).value
+    paths = enumerate(given if isinstance(given, list) else ())
+    return {(*FILES, index): Path(path) for index, path in paths if isinstance(path, str | Path) and is_path(str(path))}
 
 
 def _value(settings: Settings, key: Key) -> object:

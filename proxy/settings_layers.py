@@ -31,7 +31,7 @@ ENVIRONMENT_PREFIX: Final = "DEFENDER_SIDECAR_"
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 """The variable that names the file: no setting, as it is read before them."""
 
-_FILE, _ENVIRONMENT, _FLAG, _DEFAULT = range(4)
+_FILE, _ENVIRONMENT, _FLAG, _DEFAULT, _ELSEWHERE = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,9 @@ class Found:
 
 
 DEFAULT: Final = Given(None, "", "default", (_DEFAULT, 0))
+
+ELSEWHERE: Final[Order] = (_ELSEWHERE, 0)
+"""The place of a problem that no layer is to blame for."""
 """What no layer gives."""
 
 

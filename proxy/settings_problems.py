@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import yaml
 
+from proxy.errors import UnusableInputError
 from proxy.settings_values import MAX_INTEGER, closest
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ class Problem:
 
     def __str__(self) -> str:
         given = f"{self.key} = {self.value}" if self.value else self.key
-        return f"{self.origin}: {given}: {self.message}"
+        return ": ".join(filter(None, (self.origin, given, self.message)))
 
 
-class SettingsError(Exception):
+class SettingsError(UnusableInputError):
     """The settings cannot be used; `problems` says why, at least once, one line each."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

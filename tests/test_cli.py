@@ -74,10 +74,15 @@ def test_the_module_is_the_command() -> None:
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ((), ("run", "demo", "simulate", "config", "--version")),
+        ((), ("run", "demo", "simulate", "catalog", "config", "--version")),
         (("run",), ("--config", "--upstream", "--listen", "--admin", "--mode", "--workers", "DEFENDER_SIDECAR_")),
         (("demo",), ("--once",)),
         (("simulate",), ("--listen", "X-Simulate", "slow=SECONDS", "TooManyRequests")),
+        (("catalog",), ("list", "show", "validate", "import-metadata")),
+        (("catalog", "list"), ("--config", "--format")),
+        (("catalog", "show"), ("OPERATION", "--config", "--format")),
+        (("catalog", "validate"), ("FILE",)),
+        (("catalog", "import-metadata"), ("FILE", "--prefix", "--all", "--output", "--compare", "--format")),
         (("config",), ("show", "schema")),
         (("config", "show"), ("--config", "--upstream", "--mode")),
         (("config", "schema"), ("--help",)),
@@ -227,11 +232,123 @@ def test_config_schema_is_a_json_schema_that_the_documented_file_satisfies() -> 
     assert not validator.is_valid({"brew": 1})
 
 
+# The catalog.
+
+
+def test_the_catalog_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["catalog", "list"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split("\t")[0] == "operation"
+    assert "isolateMachine" in {line.split("\t")[0] for line in lines}
+
+    assert main(["catalog", "list", "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(lines)
+
+
+def test_an_operation_is_shown_with_a_body_that_is_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["catalog", "show", "isolateMachine"]) == 0
+    said = capsys.readouterr().out
+    assert "UnManagedDevice" in said
+    assert json.loads(said[said.index("{\n") :]) == {"Comment": "text", "IsolationType": "Full"}
+    assert not [line for line in said.splitlines() if line != line.rstrip()]
+
+    assert main(["catalog", "show", "isolateMachine", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "POST"
+
+
+def test_an_operation_that_is_not_there_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["catalog", "show", "isolateMachines"]) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        "defender-sidecar: the catalog has no operation 'isolateMachines'; did you mean isolateMachine?\n"
+    )
+    assert said.out == ""
+
+
+def test_the_operations_of_extra_documents_are_listed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document, settings = tmp_path / "extra.yaml", tmp_path / "proxy.yaml"
+    document.write_text("openapi: 3.1.0\npaths: {/brews: {post: {operationId: brewCoffee}}}\n", "utf-8")
+    settings.write_text("catalog: {files: [extra.yaml]}\n", "utf-8")
+
+    assert main(["catalog", "list", "--config", str(settings)]) == 0
+    assert "\nbrewCoffee\tPOST\t/brews\t\t\n" in capsys.readouterr().out
+
+
+def test_a_document_is_validated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "extra.yaml"
+    path.write_text(
+        "openapi: 3.1.0\n"
+        "paths:\n"
+        "  /brews:\n"
+        "    post:\n"
+        "      operationId: brewCoffee\n"
+        "      requestBody: {content: {application/json: {}}}\n",
+        "utf-8",
+    )
+
+    assert main(["catalog", "validate", str(path)]) == 0
+    note, summary = capsys.readouterr().out.splitlines()
+    place = "/paths/~1brews/post/requestBody/content/application~1json"
+    assert note == f"note: {path}:6: {place}: the body names no properties: there is nothing to compare with"
+    assert summary == "1 operation can be added, 0 with a body that is checked"
+
+    path.write_text(path.read_text("utf-8").replace("/brews", "brews"), "utf-8")
+    assert main(["catalog", "validate", str(path), str(tmp_path / "missing.yaml")]) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        f"error: {tmp_path / 'missing.yaml'}: cannot be read: there is no such file",
+        f"error: {path}:3: /paths/brews: a path must start with a slash and hold a mapping",
+    ]
+
+
+METADATA = """<?xml version="1.0" encoding="utf-8"?>
+<edmx:Edmx Version="4.0" xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx">
+  <edmx:DataServices>
+    <Schema Namespace="Bar" xmlns="http://docs.oasis-open.org/odata/ns/edm">
+      <EntityType Name="Brew"><Key><PropertyRef Name="id"/></Key><Property Name="id" Type="Edm.String"/></EntityType>
+      <Action Name="Sip" IsBound="true">
+        <Parameter Name="it" Type="Bar.Brew"/><Parameter Name="Depth" Type="Edm.Int32" Nullable="false"/>
+      </Action>
+      <EntityContainer Name="Container"><EntitySet Name="Brews" EntityType="Bar.Brew"/></EntityContainer>
+    </Schema>
+  </edmx:DataServices>
+</edmx:Edmx>
+"""
+
+
+def test_metadata_becomes_a_document_that_can_be_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata, document = tmp_path / "metadata.xml", tmp_path / "tenant.yaml"
+    metadata.write_text(METADATA, "utf-8")
+
+    assert main(["catalog", "import-metadata", str(metadata), "--output", str(document)]) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "3 operations" in said.err
+    assert main(["catalog", "validate", str(document)]) == 0
+    assert "3 operations can be added, 1 with a body that is checked" in capsys.readouterr().out
+
+    assert main(["catalog", "import-metadata", str(metadata)]) == 0
+    assert capsys.readouterr().out == document.read_text("utf-8")
+
+
+def test_metadata_is_compared_with_the_catalog(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = tmp_path / "metadata.xml"
+    metadata.write_text(METADATA, "utf-8")
+
+    assert main(["catalog", "import-metadata", str(metadata), "--compare"]) == 1
+    assert "Sip" in capsys.readouterr().out
+    assert main(["catalog", "import-metadata", str(metadata), "--compare", "--format", "json"]) == 1
+    assert "Sip" in json.dumps(json.loads(capsys.readouterr().out))
+
+    metadata.write_text("{}", "utf-8")
+    assert main(["catalog", "import-metadata", str(metadata)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 # A reader that has seen enough, as `head` has.
 
 
 @pytest.mark.parametrize(
-    "command", ["config show", "config schema", "--help", "--version", "simulate --listen 127.0.0.1:0"]
+    "command", ["catalog list", "config show", "config schema", "--help", "--version", "simulate --listen 127.0.0.1:0"]
 )
 def test_a_reader_that_leaves_is_no_reason_to_complain(command: str) -> None:
     reader, writer = os.pipe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import platform
 import re
@@ -16,8 +17,10 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
+from rich.console import Console
 
 from proxy import __version__
+from proxy.catalog_report import find_operation, print_operation
 from proxy.core import tags
 from proxy.core.casing import fold
 from proxy.core.failure import Failure
@@ -184,7 +187,9 @@ def test_settings_and_their_defaults() -> None:
 
 
 def test_flags_exist() -> None:
-    shown = "".join(help_of(*command) for command in (["run"], ["demo"], ["simulate"], ["config", "show"]))
+    catalog = (["catalog", command] for command in ("list", "show", "validate", "import-metadata"))
+    commands = (["run"], ["demo"], ["simulate"], ["config", "show"], *catalog)
+    shown = "".join(help_of(*command) for command in commands)
     ours = set(re.findall(r"(?<![\w-])--[a-z]+", README))
     assert ours - {"--help"} <= {*re.findall(r"--[a-z]+", shown)}
 
@@ -199,13 +204,31 @@ def test_settings_example_is_valid(tmp_path: Path) -> None:
 
 
 def test_failures() -> None:
-    (table,) = tables(section("When something fails"))
+    _, table = tables(section("When something fails"))
     written = {row["failure"]: (int(row["status"]), row["code"]) for row in table}
     assert written == {
         failure.label: (failure.status, failure.code) for failure in Failure if failure.label not in UNANSWERED
     }
     for label in UNANSWERED:
         assert f"`{label}`" in section("When something fails")
+
+
+def test_error_codes() -> None:
+    table, _ = tables(section("When something fails"))
+    codes = load_error_codes()
+    assert {row["code"]: int(row["status"]) for row in table} == codes.statuses
+    assert {bare(row["alias"]): row["code"] for row in table if row["alias"]} == codes.aliases
+
+
+def test_what_is_shown_of_an_operation() -> None:
+    (excerpt,) = (block for block in blocks("console") if "catalog show" in block)
+    command, _, rest = excerpt.partition("\n")
+    out = io.StringIO()
+    console = Console(file=out, width=104, highlight=False, markup=False, emoji=False)
+    print_operation(console, find_operation(load_catalog(), command.split()[-1]))
+    drawn = [line.rstrip() for line in out.getvalue().splitlines()]
+    # As long a rule as the table is wide has no place in the file.
+    assert [line for line in rest.splitlines() if "─" not in line] == [line for line in drawn if "─" not in line]
 
 
 def test_modules() -> None:
@@ -228,7 +251,7 @@ def test_excerpt_of_the_demonstration() -> None:
 
 
 async def test_example_of_a_rejection(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> None:
-    (example,) = blocks("console")
+    (example,) = (block for block in blocks("console") if "curl" in block)
     command, _, response = example.partition("\n")
     body = re.search(r"-d '(.*)'", command)
     url = re.search(r"http://127\.0\.0\.1:8080(\S+)", command)

@@ -223,7 +223,8 @@ def test_a_document_that_cannot_be_added_is_told_with_its_notes(tmp_path: Path) 
     assert [note.line for note in validation.notes] == [6]
     assert validation.operations == ()
     assert [str(problem) for problem in validated([path, missing]).problems] == [
-        f"{missing}: cannot be read: there is no such file"
+        f"{missing}: cannot be read: there is no such file",
+        f"{path}:7: /paths/brews: a path must start with a slash and hold a mapping",
     ]
 
 

@@ -20,9 +20,6 @@ import aiohttp
 import pytest
 import trustme
 
-from proxy.resources import load_catalog
-from proxy.server import StartError, require_operations
-from proxy.settings import load_settings
 from proxy.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -574,8 +571,8 @@ async def test_a_mode_for_an_operation_that_is_not_there(tmp_path: Path) -> None
 
     remedy = "must be an operation of the catalog"
     assert said == [
-        f"{path}:1: check.operations.isolatemachine: {remedy}; did you mean isolateMachine?",
-        f"{path}:1: check.operations.brewCoffee: {remedy}; the documents of the catalog name them",
+        f"{path}:1: check.operations.isolatemachine = off: {remedy}; did you mean isolateMachine?",
+        f"{path}:1: check.operations.brewCoffee = fix: {remedy}; `catalog list` names them",
     ]
 
 
@@ -587,18 +584,12 @@ async def test_a_catalog_document_that_cannot_be_used(tmp_path: Path) -> None:
 
     said = await refused(*RESTING, "--config", str(path))
 
-    assert [line.split(": ")[0] for line in said] == [f"{tmp_path / 'second.yaml'}:2", str(tmp_path / "missing.yaml")]
+    remedy = "must name an OpenAPI document; this one cannot be read: there is no such file"
+    assert said == [
+        f"{path}:1: catalog.files[1] = missing.yaml: {remedy}",
+        f"{tmp_path / 'second.yaml'}:2: the key 'openapi' stands twice",
+    ]
 
     path.write_text("catalog: {files: [first.yaml]}\n", "utf-8")
     (line,) = await refused(*RESTING, "--config", str(path))
     assert line == f"{tmp_path / 'first.yaml'}:1: /openapi: version 2.0 is not supported; write 3.1.0"
-
-
-def test_an_operation_of_an_extra_document_may_have_a_mode(tmp_path: Path) -> None:
-    path = tmp_path / "extra.yaml"
-    path.write_text("openapi: 3.1.0\npaths: {/brews: {post: {operationId: brewCoffee}}}\n", "utf-8")
-    loaded = load_settings(None, {"DEFENDER_SIDECAR_CHECK__OPERATIONS": '{"brewCoffee": "off"}'}, {})
-
-    require_operations(loaded, load_catalog([path]))
-    with pytest.raises(StartError, match=r"OPERATIONS: check\.operations\.brewCoffee: must be an operation"):
-        require_operations(loaded, load_catalog())

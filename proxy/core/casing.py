@@ -47,14 +47,15 @@ def fold(name: str) -> str:
 class Parameter:
     """One documented parameter; `name` is the spelling that a fix proposes, `accepted` are the others that pass.
 
-    `sources` say where the spelling comes from, the strongest first; empty where nobody wrote it down.
+    `sources` say where the spelling comes from, the strongest first, and `accepted` does so of each other one; empty
+    where nobody wrote it down.
     """
 
     name: str
     required: bool
     shape: Shape
     sources: tuple[str, ...] = ()
-    accepted: tuple[str, ...] = ()
+    accepted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +64,9 @@ class Shape:
 
     An array has the shape of its elements; `array_levels` says how deep arrays nest here. `parameters` holds every
     accepted spelling, `by_fold` every folded one that can mean only one parameter; `values` and `value_by_fold` are
-    the same for enumerated values. `types` are the JSON types that may stand here, empty if that is unknown.
+    the same for enumerated values. `types` are the JSON types that may stand
+    here and `element_types` those of the elements of an array, empty if that is unknown; `text_format` is what kind of
+    string is meant, as JSON Schema has it (`date-time`).
 
     An open object takes names of the caller's own, so that none in it is misspelt; `others` is the shape of what
     stands under those, if that has one.
@@ -77,6 +80,14 @@ class Shape:
     types: frozenset[str] = frozenset()
     is_open: bool = False
     others: Sequence[Shape] = ()
+    element_types: frozenset[str] = frozenset()
+    text_format: str = ""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The enumerated values in the order in which they are proposed."""
+        proposed = tuple(self.value_by_fold.values())[::-1]
+        return *proposed, *sorted(self.values.difference(proposed))
 
     def __bool__(self) -> bool:
         """Whether there is anything to compare with."""

@@ -172,9 +172,15 @@ class Catalog:
         """Return the operation of a request with `method` and origin-form `target`, or `UNKNOWN`.
 
         The path is compared segment by segment, percent-decoded, without regard to ASCII case, empty segments
-        and an API version behind `/api`. The cost depends on the length of the path, not on the catalog's size.
+        and an API version behind `/api`; HEAD belongs to the operation of GET, unless it is documented itself. The cost
+        depends on the length of the path, not on the catalog's size.
         """
-        return self.routes.find(method, target.partition("?")[0]) or UNKNOWN
+        path = target.partition("?")[0]
+        operation = self.routes.find(method, path)
+        if operation is None and method == "HEAD":
+            # RFC 9110, 9.3.2: what GET does, but for the content of its response.
+            operation = self.routes.find("GET", path)
+        return operation or UNKNOWN
 
 
 class Routes:
@@ -211,6 +217,15 @@ def without_version(parts: tuple[_Part, ...]) -> tuple[_Part, ...]:
         for index, part in enumerate(parts)
         if not (index and parts[index - 1] == "api" and isinstance(part, str) and _VERSION.fullmatch(part))
     )
+
+
+RouteKey: TypeAlias = tuple[str, tuple[_Part, ...]]
+"""What two routes have in common when they match the same requests."""
+
+
+def route_key(method: str, template: str) -> RouteKey:
+    """Return the key of a route, an API version behind `api` aside; templates that claim one route have equal ones."""
+    return method.upper(), without_version(parts_of(template))
 
 
 def _segments(path: str) -> list[str]:

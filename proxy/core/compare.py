@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from proxy.core.casing import fold
-from proxy.core.csdl import route_key
+from proxy.core.catalog import route_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from proxy.core.catalog import RouteKey
     from proxy.core.model import JsonValue
 
 
@@ -65,7 +66,7 @@ def compare(catalog: Iterable[JsonValue], service: JsonValue) -> Comparison:
     Operations are the same when their routes are. What the catalog says beyond the service is no difference: it
     knows the documentation too, and the service may be newer than the metadata.
     """
-    known: dict[str, _Operation] = {}
+    known: dict[RouteKey, _Operation] = {}
     for document in catalog:
         for operation in operations(document):
             known.setdefault(operation.key, operation)
@@ -79,7 +80,7 @@ def compare(catalog: Iterable[JsonValue], service: JsonValue) -> Comparison:
 class _Operation:
     """An operation of a document, and the key of one of its routes."""
 
-    key: str
+    key: RouteKey
     name: str
     title: str
     content: Mapping[str, JsonValue]

@@ -12,10 +12,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from proxy.core.catalog import route_key
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from xml.etree.ElementTree import Element
 
+    from proxy.core.catalog import RouteKey
     from proxy.core.model import JsonValue
 
 EDMX: Final = "{http://docs.oasis-open.org/odata/ns/edmx}"
@@ -172,7 +175,9 @@ def read_service(root: Element) -> Service:
     return _Reader(root).service
 
 
-def translate(service: Service, prefix: str, *, known: Collection[str] = (), taken: Iterable[str] = ()) -> Translation:
+def translate(
+    service: Service, prefix: str, *, known: Collection[RouteKey] = (), taken: Iterable[str] = ()
+) -> Translation:
     """Return the catalog document that `service` amounts to, its routes below `prefix`.
 
     Operations whose `route_key` is in `known` are left out; the names in `taken` are not given to others.
@@ -181,33 +186,6 @@ def translate(service: Service, prefix: str, *, known: Collection[str] = (), tak
         CsdlError: the document describes more operations than any service has.
     """
     return _Translator(service, prefix, known, taken).translation
-
-
-def route_key(method: str, path: str) -> str:
-    """Return what two routes have in common when they match the same requests.
-
-    Letter case, the names of parameters, the order of a function's arguments, empty segments and an API version
-    behind `/api` make no difference.
-    """
-    segments: list[str] = []
-    # As bytes, where `lower` leaves everything but ASCII alone.
-    for segment in path.encode().lower().decode().split("/"):
-        if not segment or (segments[-1:] == ["api"] and _VERSION.fullmatch(segment)):
-            continue
-        function = _FUNCTION.fullmatch(segment)
-        if function is None:
-            segments.append(_PLACEHOLDER.sub("{}", segment))
-        elif not function[2]:
-            segments.append(function[1])
-        else:
-            names = sorted(argument.partition("=")[0].strip() for argument in function[2].split(","))
-            segments.append(f"{function[1]}({','.join(names)})")
-    return f"{method.upper()} /{'/'.join(segments)}"
-
-
-_VERSION: Final = re.compile(r"v\d+(?:\.\d+)?|beta")
-_FUNCTION: Final = re.compile(r"([^(){}]+)\((.*)\)")
-_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 
 
 class _Reader:
@@ -467,7 +445,7 @@ class _Route:
 class _Translator:
     """Makes routes of what a service says, then a document of the routes."""
 
-    def __init__(self, service: Service, prefix: str, known: Collection[str], taken: Iterable[str]) -> None:
+    def __init__(self, service: Service, prefix: str, known: Collection[RouteKey], taken: Iterable[str]) -> None:
         self._service = service
         self._prefix = prefix
         self._derived: dict[str, list[str]] = defaultdict(list)
@@ -480,7 +458,7 @@ class _Translator:
                 if procedure.binding is not None:
                     self._bound[procedure.binding].append(procedure)
         self._components = _component_names(service)
-        routes: dict[str, _Route] = {}
+        routes: dict[RouteKey, _Route] = {}
         for route in sorted(self._routes(), key=lambda route: (route.path.lower(), route.path, route.method)):
             routes.setdefault(route_key(route.method, route.path), route)
         named = list(_with_own_names(routes.values(), {*taken, "unknown"}))

@@ -55,16 +55,36 @@ class TooManyNamesError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class _Spelling:
+    """Where a name is spelt like that, and the further spellings that are accepted, each with its own sources."""
+
+    sources: tuple[str, ...] = ()
+    accepted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __or__(self, other: _Spelling) -> _Spelling:
+        accepted = {
+            name: _merged(self.accepted.get(name, ()), other.accepted.get(name, ()))
+            for name in (*self.accepted, *other.accepted)
+        }
+        return _Spelling(_merged(self.sources, other.sources), accepted)
+
+
+def _merged(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one + other))
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     """What is said about one place, by one schema or by several put together.
 
     `names` leads to the schemas of each name's value, `others` to those of undocumented names' values and `elements`
-    to those of an array's elements. `spellings` holds, by name, the further accepted names and the sources.
-    `strings` are the enumerated ones, None if any string may stand here; `types` is None if anything may.
+    to those of an array's elements. `spellings` says of each name what else is known of it.
+    `strings` are the enumerated ones, None if any string may stand here; `types` is None if anything may. `text_format`
+    is what a string is otherwise, such as `date-time`, empty if nothing is said of that.
     """
 
     names: Mapping[str, State] = field(default_factory=dict)
-    spellings: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    spellings: Mapping[str, _Spelling] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
     strings: tuple[str, ...] | None = None
     types: frozenset[str] | None = None
@@ -72,6 +92,7 @@ class _View:
     is_closed: bool = False
     others: State | None = None
     elements: State | None = None
+    text_format: str = ""
 
     @property
     def may_be_object(self) -> bool:
@@ -90,6 +111,7 @@ class _View:
 
 
 _NOTHING: Final = _View()
+_PLAIN_SPELLING: Final = _Spelling()
 
 
 @dataclass(slots=True, eq=False)
@@ -130,7 +152,7 @@ class Schemas:
         self._nothing = self._entered({}, ROOT)
         self._views: dict[State, _View] = {}
         self._shapes: dict[State, Shape] = {}
-        self._plain: dict[tuple[frozenset[str], bool], Shape] = {}
+        self._plain: dict[tuple[frozenset[str], bool, str], Shape] = {}
         self._left = NAMES_AT_MOST
         self.names: set[str] = set()
         """Every name of the shapes made so far, folded."""
@@ -183,8 +205,10 @@ class Schemas:
         schema.is_read = True
         value, place = schema.value, schema.place
         strings, types = self._read_values(schema)
+        given = value.get("format")
+        text_format = given if isinstance(given, str) else ""
         if value.keys().isdisjoint(_REFERRING):
-            schema.own = _View(strings=strings, types=types)
+            schema.own = _View(strings=strings, types=types, text_format=text_format)
             return
         names, spellings = self._read_properties(value.get("properties"), place)
         required = value.get("required")
@@ -205,6 +229,7 @@ class Schemas:
             value.get("additionalProperties") is False,
             _state(others) if others else None,
             _state(items) if items else None,
+            text_format,
         )
         reference = self._by_reference(value["$ref"], place) if isinstance(value.get("$ref"), str) else []
         schema.parts = (*reference, *self._listed(schema, "allOf"))
@@ -216,11 +241,9 @@ class Schemas:
         schema.choices = tuple(map(tuple, filter(None, alternatives)))
         self._spend(len(names) + len(others) + len(items) + len(schema.parts) + sum(map(len, schema.choices)))
 
-    def _read_properties(
-        self, properties: JsonValue, place: Place
-    ) -> tuple[dict[str, State], dict[str, tuple[tuple[str, ...], tuple[str, ...]]]]:
+    def _read_properties(self, properties: JsonValue, place: Place) -> tuple[dict[str, State], dict[str, _Spelling]]:
         names: dict[str, State] = {}
-        spellings: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        spellings: dict[str, _Spelling] = {}
         if not isinstance(properties, dict):
             return names, spellings
         owners: dict[str, str] = {}
@@ -237,9 +260,11 @@ class Schemas:
                         here, f"the spelling {spelling!r} belongs to {owners[spelling]!r} too; take it from one of them"
                     )
             source = content.get("x-source") if isinstance(content, dict) else None
-            sources = [source] if isinstance(source, str) else source
-            if accepted or sources:
-                spellings[name] = tuple(accepted), tuple(sources) if _is_texts(sources) else ()
+            further = content.get("x-accepted-sources") if isinstance(content, dict) else None
+            by_spelling = further if isinstance(further, dict) else {}
+            spelling_of = _Spelling(_texts(source), {one: _texts(by_spelling.get(one)) for one in accepted})
+            if spelling_of.accepted or spelling_of.sources:
+                spellings[name] = spelling_of
         return names, spellings
 
     def _read_values(self, schema: _Schema) -> tuple[tuple[str, ...] | None, frozenset[str] | None]:
@@ -409,6 +434,7 @@ class Schemas:
             any(view.is_closed for view in views),
             self._joined([view.others for view in views], is_any=True),
             self._joined([view.elements for view in views], is_any=False),
+            next((view.text_format for view in views if view.text_format), ""),
         )
 
     def _any(self, views: Sequence[_View]) -> _View:
@@ -430,6 +456,7 @@ class Schemas:
             all(view.is_closed for view in views),
             self._joined([view.others for view in views], is_any=True),
             self._joined([view.elements for view in views], is_any=True),
+            views[0].text_format if len({view.text_format for view in views}) == 1 else "",
         )
 
     def _joined_names(self, several: Iterable[Mapping[str, State]], *, is_any: bool) -> Mapping[str, State]:
@@ -474,7 +501,12 @@ class Schemas:
         innermost, levels = self._innermost(state)
         if levels:
             elements = self._started(innermost, pending)
-            shape = replace(elements, array_levels=elements.array_levels + levels, types=types)
+            shape = replace(
+                elements,
+                array_levels=elements.array_levels + levels,
+                types=types,
+                element_types=elements.element_types if elements.array_levels else elements.types,
+            )
         else:
             view, levels = self._looked_through(state)
             if view.names or view.strings or view.others:
@@ -482,12 +514,14 @@ class Schemas:
                 values = view.strings or ()
                 shape = Shape(
                     lists.parameters, lists.by_fold, frozenset(values), _by_fold(values), levels, types,
-                    view.is_open, lists.others,
+                    view.is_open, lists.others, text_format=view.text_format,
                 )  # fmt: skip
                 pending.append((state, view, lists))
             else:
-                plain = Shape(_NO_NAMES, _NO_NAMES, frozenset(), _NO_VALUES, 0, types, view.is_open)
-                shape = self._plain.setdefault((types, view.is_open), plain)
+                plain = Shape(
+                    _NO_NAMES, _NO_NAMES, frozenset(), _NO_VALUES, 0, types, view.is_open, text_format=view.text_format
+                )
+                shape = self._plain.setdefault((types, view.is_open, view.text_format), plain)
         self._shapes[state] = shape
         return shape
 
@@ -524,10 +558,11 @@ class Schemas:
         self._spend(_SHAPE_COUNTS + len(view.names))
         spellings: dict[str, Parameter] = {}
         for name, values in view.names.items():
-            accepted, sources = view.spellings.get(name, ((), ()))
-            parameter = Parameter(name, name in view.required, self._started(values, pending), sources, accepted)
+            of_name = view.spellings.get(name, _PLAIN_SPELLING)
+            shape = self._started(values, pending)
+            parameter = Parameter(name, name in view.required, shape, of_name.sources, of_name.accepted)
             lists.parameters[name] = parameter
-            spellings.update(dict.fromkeys(accepted, parameter))
+            spellings.update(dict.fromkeys(of_name.accepted, parameter))
         # The name of one parameter may be a further spelling of another, where two schemas disagree: it is the name.
         for spelling, parameter in spellings.items():
             lists.parameters.setdefault(spelling, parameter)
@@ -597,13 +632,18 @@ def _ordered(circle: list[_Schema], referred: Callable[[_Schema], Iterable[_Sche
     return circle if not any(graph.values()) else list(TopologicalSorter(graph).static_order())
 
 
-def _joined_spellings(views: Iterable[_View]) -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    joined: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+def _joined_spellings(views: Iterable[_View]) -> Mapping[str, _Spelling]:
+    joined: dict[str, _Spelling] = {}
     for view in views:
-        for name, (accepted, sources) in view.spellings.items():
-            others = joined.get(name, ((), ()))
-            joined[name] = tuple(dict.fromkeys(others[0] + accepted)), tuple(dict.fromkeys(others[1] + sources))
+        for name, spelling in view.spellings.items():
+            joined[name] = joined[name] | spelling if name in joined else spelling
     return joined
+
+
+def _texts(value: JsonValue) -> tuple[str, ...]:
+    """Return the text, or the texts, that `value` is; none for anything else."""
+    listed = [value] if isinstance(value, str) else value
+    return tuple(listed) if _is_texts(listed) else ()
 
 
 def _common(several: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.catalog import UNKNOWN, Catalog, CatalogError, CatalogProblem, Operation, Routes, parts_of
+from proxy.core.catalog import UNKNOWN, Catalog, CatalogError, CatalogProblem, Operation, Routes, parts_of, route_key
 from proxy.core.model import RouteTemplate
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_request_belongs_to_an_operation(method: str, target: str, name: str) ->
         pytest.param("GET", "/x/api/machines", id="something-before"),
         pytest.param("POST", "/api/machines/1/isolate/more", id="something-behind"),
         pytest.param("DELETE", "/api/machines", id="unknown-method"),
-        pytest.param("HEAD", "/api/machines", id="method-that-is-not-documented"),
+        pytest.param("HEAD", "/api/machines/1/isolate", id="head-without-a-get"),
         pytest.param("get", "/api/machines", id="methods-are-case-sensitive"),
         pytest.param("", "/api/machines", id="no-method"),
         pytest.param("POST", "/api/machines/a/b/isolate", id="slash-within-a-parameter"),
@@ -419,3 +419,32 @@ def test_error_tells_every_problem_on_a_line() -> None:
     error = CatalogError(problems)
     assert error.problems == problems
     assert str(error).splitlines() == ["a.yaml: /paths: is wrong", "b.yaml: is wrong too"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/api/Brews/{id}/Sip", id="same"),
+        pytest.param("/API/brews/{BrewId}/sip", id="letter-case-and-placeholder"),
+        pytest.param("//api//brews/{id}/sip/", id="empty-segments"),
+        pytest.param("/api/v1.0/brews/{id}/sip", id="version"),
+        pytest.param("/api/beta/brews/{id}/sip", id="beta"),
+    ],
+)
+def test_routes_that_match_the_same_have_one_key(path: str) -> None:
+    assert route_key("post", path) == route_key("POST", "/api/brews/{}/sip")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        pytest.param("/api/find(ip='{IP}',at={t})", "/api/find(at={x}, ip='{y}')", True, id="order-of-arguments"),
+        pytest.param("/api/find(ip='{IP}')", "/api/find(at={x})", False, id="other-arguments"),
+        pytest.param("/v1.0/brews", "/brews", False, id="a-version-elsewhere-counts"),
+        pytest.param("/api/{name}.json", "/api/{id}.json", True, id="placeholder-in-a-segment"),
+        pytest.param("/api/{name}.json", "/api/{name}.yaml", False, id="text-in-a-segment"),
+        pytest.param("/api/\u212aeg", "/api/keg", False, id="kelvin-sign"),
+    ],
+)
+def test_the_key_of_a_route_keeps_what_tells_routes_apart(*, one: str, other: str, alike: bool) -> None:
+    assert (route_key("GET", one) == route_key("GET", other)) is alike
