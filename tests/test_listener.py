@@ -538,7 +538,7 @@ class TestTimes:
     ) -> None:
         """However a request is cut into pieces, the connection stays open behind it."""
         upstream = await start_upstream(OK)
-        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "0.2"})
+        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "0.5"})
         wire = await dial(proxied)
         request = POST + framing
         await wire.send(request[: len(request) - cut])
@@ -546,7 +546,7 @@ class TestTimes:
             await asyncio.sleep(0.05)
             await wire.send(request[len(request) - cut :])
         assert (await wire.message()).status == 200
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.8)
         assert (await wire.ask("GET", "/api")).status == 200
         assert [event["event"] for event in proxied.lines.events()] == ["serving"]
 
@@ -566,7 +566,7 @@ class TestTimes:
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, before: tuple[bytes, ...]
     ) -> None:
         upstream = await start_upstream(OK)
-        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "0.2"})
+        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "0.5"})
         wire = await dial(proxied)
         *first, last = before
         for piece in first:
