@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import sys
@@ -44,6 +45,10 @@ _FLAGS: Final = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name and return the exit status: 0, 1 for findings, 2 for unusable input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name in a document may hold what the terminal's encoding does not.
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             options = _parser().parse_args(arguments)
@@ -59,8 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except BrokenPipeError:
         # The reader has seen enough, as `head` does. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         return EXIT_FAILED
+    except OSError as error:
+        _leave_stdout()
+        print(f"defender-sidecar: cannot write the output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return EXIT_UNUSABLE
+
+
+def _leave_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(options: argparse.Namespace) -> int:

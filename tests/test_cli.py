@@ -369,6 +369,33 @@ def test_a_reader_that_leaves_is_no_reason_to_complain(command: str) -> None:
     assert (ended.returncode, ended.stderr) == (1, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")  # noqa: PTH110 - no path of ours
+@pytest.mark.parametrize("command", ["catalog list", "config show"])
+def test_an_output_that_cannot_be_written_is_told_in_one_line(command: str) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - as above
+        ended = subprocess.run(
+            [sys.executable, "-m", "proxy", *command.split()],
+            stdout=full, stderr=subprocess.PIPE, check=False, encoding="utf-8", env=environment(), timeout=TIMEOUT_S,
+        )  # fmt: skip
+
+    reason = os.strerror(errno.ENOSPC).lower()
+    assert (ended.returncode, ended.stderr) == (2, f"defender-sidecar: cannot write the output: {reason}\n")
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "extra.yaml"
+    path.write_text("openapi: 3.1.0\npaths: {caf\u00e9: {}}\n", "utf-8")
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "proxy", "catalog", "validate", str(path)],
+        capture_output=True, check=False, encoding="ascii", timeout=TIMEOUT_S,
+        env=environment() | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert "/paths/caf\\xe9: a path must start with a slash" in ended.stdout
+
+
 def test_a_standard_output_that_is_closed_is_no_reason_to_complain() -> None:
     ended = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "proxy", "config", "show"],
