@@ -100,10 +100,10 @@ def props(*keys: str, required: tuple[str, ...] = (), **more: Any) -> Schema:
         pytest.param({**props("a"), "not": props("b")}, {"a": False}, id="not"),
         pytest.param({"allOf": [ref("A"), ref("B")]}, {"a": False, "b": False}, id="references"),
         pytest.param({**ref("A"), **props("c")}, {"c": False, "a": False}, id="beside-a-reference"),
-        pytest.param({"allOf": [], "oneOf": [], "anyOf": 7, "required": 7}, {}, id="nothing"),
-        pytest.param({"allOf": [7, None, props("a")]}, {"a": False}, id="no-schemas"),
+        pytest.param({"allOf": [], "oneOf": None, "properties": None, "required": None}, {}, id="nothing"),
+        pytest.param({"allOf": [True, None, props("a")]}, {"a": False}, id="no-schemas"),
         pytest.param(
-            {"properties": {"a": True, "b": None, "c": 7}, "required": [[], "a"]},
+            {"properties": {"a": True, "b": None, "c": False}, "required": ["a"]},
             {"a": True, "b": False, "c": False},
             id="no-schemas-below",
         ),
