@@ -9,14 +9,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
 from proxy.core.casing import Parameter, Shape, fold
-from proxy.core.references import ROOT
+from proxy.core.references import ROOT, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from proxy.core.catalog import CatalogProblem
     from proxy.core.model import JsonValue
-    from proxy.core.references import Place, References
+    from proxy.core.references import References
 
 NAMES_AT_MOST: Final = 5_000_000
 """How many names the schemas of one document may come to, each counted wherever it is put together with others.
@@ -48,6 +48,10 @@ _OPENING: Final = ("additionalProperties", "unevaluatedProperties")
 
 State: TypeAlias = tuple[bool, tuple[int, ...]]
 """Schemas that describe one place, by number: whether any of them may hold there, or all do."""
+
+
+_Extensions: TypeAlias = "dict[int, list[tuple[Mapping[str, JsonValue], Place]]]"
+"""By the identity of a schema: those whose `allOf` refers to it, each with its place."""
 
 
 class TooManyNamesError(Exception):
@@ -153,6 +157,7 @@ class Schemas:
         self._views: dict[State, _View] = {}
         self._shapes: dict[State, Shape] = {}
         self._plain: dict[tuple[frozenset[str], bool, str], Shape] = {}
+        self._extensions: dict[str, _Extensions] = {}
         self._left = NAMES_AT_MOST
         self.names: set[str] = set()
         """Every name of the shapes made so far, folded."""
@@ -305,20 +310,54 @@ class Schemas:
         return [] if value is None else [self._schema(value, there)]
 
     def _by_discriminator(self, schema: _Schema) -> list[_Schema]:
-        """Return the schemas that may take the place of `schema` by its discriminator, itself included."""
-        match schema.value.get("discriminator"):
-            case {"mapping": dict(mapping)}:
-                place = schema.place.below("discriminator", "mapping")
-                kinds = {
-                    self._schema(*found)
-                    for key, name in mapping.items()
-                    if isinstance(name, str)
-                    # A mapping is a hint: one that leads nowhere loses nothing but the hint.
-                    and not isinstance(found := self._references.found(_as_reference(name), place.below(key)), str)
-                }
-                kinds.discard(schema)
-                return [*sorted(kinds, key=attrgetter("number")), self._nothing] if kinds else []
-        return []
+        """Return the schemas that may take the place of `schema` by its discriminator, itself included.
+
+        Without a mapping those are all that extend it (OpenAPI 3.1, 4.8.25, "Discriminator Object").
+        """
+        discriminator = schema.value.get("discriminator")
+        if not isinstance(discriminator, dict):
+            return []
+        mapping = discriminator.get("mapping")
+        if isinstance(mapping, dict):
+            place = schema.place.below("discriminator", "mapping")
+            kinds = {
+                self._schema(*found)
+                for key, name in mapping.items()
+                if isinstance(name, str)
+                # A mapping is a hint: one that leads nowhere loses nothing but the hint.
+                and not isinstance(found := self._references.found(_as_reference(name), place.below(key)), str)
+            }
+        else:
+            kinds = set(self._extending(schema))
+        kinds.discard(schema)
+        return [*sorted(kinds, key=attrgetter("number")), self._nothing] if kinds else []
+
+    def _extending(self, schema: _Schema) -> Iterator[_Schema]:
+        """Yield the schemas of the same file whose `allOf` refers to `schema`, or to one that does."""
+        file = schema.place.file
+        if file not in self._extensions:
+            self._extensions[file] = self._extensions_in(file)
+        pending, seen = [schema.value], {id(schema.value)}
+        while pending:
+            for value, place in self._extensions[file].get(id(pending.pop()), ()):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    pending.append(value)
+                    yield self._schema(value, place)
+
+    def _extensions_in(self, file: str) -> _Extensions:
+        extensions: _Extensions = {}
+        found = self._references.found("#/components/schemas", Place(file, ""))
+        for name, value in found[0].items() if isinstance(found[0], dict) else ():
+            place = Place(file, "").below("components", "schemas", name)
+            parts = value.get("allOf") if isinstance(value, dict) else None
+            for part in parts if isinstance(parts, list) else ():
+                reference = part.get("$ref") if isinstance(part, dict) else None
+                # Who needs a schema whose reference leads nowhere is told elsewhere.
+                extended = self._references.found(reference, place) if isinstance(reference, str) else ""
+                if not isinstance(extended, str):
+                    extensions.setdefault(id(extended[0]), []).append((value, place))
+        return extensions
 
     def _below(self, schema: _Schema, *keys: str) -> list[_Schema]:
         """Return the schemas that stand under `keys`; true and false add nothing."""

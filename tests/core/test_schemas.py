@@ -302,6 +302,24 @@ def test_a_discriminator_adds_the_names_of_its_kinds(mapping: dict[str, Any]) ->
     assert names(shape) == {"kind": True, "bark": False}
 
 
+def test_a_discriminator_without_a_mapping_means_all_that_extend_the_schema() -> None:
+    def extending(name: str, *keys: str) -> Schema:
+        return {"allOf": [{"$ref": f"#/components/schemas/{name}"}, props(*keys)]}
+
+    schemas = {
+        "Pet": props("kind", "Comment", required=("kind",)) | {"discriminator": {"propertyName": "kind"}},
+        "Dog": extending("Pet", "bark"),
+        "Puppy": extending("Dog", "comment"),
+        "Stone": props("weight") | {"allOf": [7, {"$ref": 7}, {"$ref": "#/no"}]},
+        "Sand": True,
+        "Dust": {"allOf": 7},
+    }
+    shape = shape_of({"$ref": "#/components/schemas/Pet"}, components={"schemas": schemas})
+    assert names(shape) == {"kind": True, "Comment": False, "bark": False, "comment": False}
+    shape = shape_of({"$ref": "#/components/schemas/Dog"}, components={"schemas": schemas})
+    assert names(shape) == {"kind": True, "Comment": False, "bark": False}
+
+
 @pytest.mark.parametrize(
     "discriminator", [7, {}, {"mapping": 7}, {"mapping": {"a": 7, "b": "#/no", "c": "No", "d": "https://x.test/"}}]
 )
