@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.core.catalog import CatalogError
+from proxy.core.catalog import CatalogError, printable
 from proxy.resources import load_catalog, load_error_codes
 from proxy.settings import Loaded, Problem, Remark, load_settings
 
@@ -61,6 +61,6 @@ def _remark(problem: CatalogProblem, files: Mapping[Loc, Path]) -> Remark:
     if problem.line is None and not problem.pointer:
         for loc, path in files.items():
             if str(path) == problem.document:
-                return loc, f"must name an OpenAPI document; this one {problem.message}"
+                return loc, f"must name an OpenAPI document; this one {printable(problem.message)}"
     place = problem.document if problem.line is None else f"{problem.document}:{problem.line}"
-    return Problem(problem.pointer, "", place, problem.message)
+    return Problem(printable(problem.pointer), "", printable(place), printable(problem.message))

@@ -143,7 +143,9 @@ def _decoded(data: bytes, path: Path) -> JsonValue:
     is_json = path.suffix.lower() == ".json"
     if is_json or text.lstrip()[:1] == "{":
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=_without_twins)
+        except UnreadableError as error:
+            raise _with_line(error, text) from None
         except json.JSONDecodeError as error:
             # Without the name of JSON, what begins like it may still be YAML.
             if is_json:
@@ -153,6 +155,28 @@ def _decoded(data: bytes, path: Path) -> JsonValue:
         except ValueError as error:
             raise UnreadableError(f"is not JSON: {str(error).partition(';')[0]}") from error
     return _Builder(text).value()
+
+
+def _without_twins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    """Return the object of `pairs`; RFC 8259 leaves open which of two members with one name counts."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise UnreadableError(f"the key {key!r} stands twice")
+            seen.add(key)
+    return content
+
+
+def _with_line(error: UnreadableError, text: str) -> UnreadableError:
+    """Return `error` with its line, if the reader of YAML, which counts lines, finds it in the JSON `text` too."""
+    try:
+        _Builder(text).value()
+    except UnreadableError as found:
+        if found.reason == error.reason:
+            return found
+    return error
 
 
 @dataclass(slots=True)

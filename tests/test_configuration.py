@@ -74,6 +74,15 @@ def test_every_problem_of_settings_and_documents_is_told_at_once(tmp_path: Path)
     assert lines[5].startswith(f"{tmp_path / 'broken.yaml'}:")
 
 
+def test_a_document_forges_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "proxy.yaml"
+    path.write_text("catalog: {files: [extra.yaml]}\n", "utf-8")
+    (tmp_path / "extra.yaml").write_text('openapi: 3.1.0\npaths: {"/a\\nforged\\e[31m": {}}\n', "utf-8")
+
+    (line,) = told(path)
+    assert line.startswith(rf"{tmp_path / 'extra.yaml'}:2: /paths/~1a\nforged\x1b[31m: a path must not hold")
+
+
 def test_a_misspelt_operation_is_told_beside_other_problems(tmp_path: Path) -> None:
     path = tmp_path / "proxy.yaml"
     path.write_text("check: {mode: sometimes, operations: {isolatMachine: fix}}\n", "utf-8")

@@ -84,9 +84,14 @@ class CatalogProblem:
     line: int | None = None
 
     def __str__(self) -> str:
-        """Return the problem as one line."""
+        """Return the problem as one line, whatever its parts hold."""
         place = self.document if self.line is None else f"{self.document}:{self.line}"
-        return ": ".join(filter(None, (place, self.pointer, self.message)))
+        return printable(": ".join(filter(None, (place, self.pointer, self.message))))
+
+
+def printable(text: str) -> str:
+    """Return `text` with what would steer a terminal or break the line escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class CatalogError(Exception):
@@ -173,7 +178,8 @@ class Catalog:
 
         The path is compared segment by segment, percent-decoded, without regard to ASCII case, empty segments
         and an API version behind `/api`; HEAD belongs to the operation of GET, unless it is documented itself. The cost
-        depends on the length of the path, not on the catalog's size.
+        depends on the length of the path, not on the catalog's size, but for one case: segments of text and parameters
+        that begin and end alike and differ between parameters (`{a}-one-{b}`, `{a}-two-{b}`) are tried in turn.
         """
         path = target.partition("?")[0]
         operation = self.routes.find(method, path)

@@ -33,6 +33,9 @@ _READABLE: Final = re.compile(r"3\.[01](?:\.\d+.*)?", re.DOTALL)
 _NAME_LENGTH_AT_MOST: Final = 256
 _JSON_RANGES: Final = frozenset({"*/*", "application/*"})
 _VARIABLE: Final = re.compile(r"\{([^{}]*)\}")
+_PARAMETER: Final = re.compile(r"\{[^{}/]*\}")
+# What a path item holds beside its operations; those of TRACE are not read, as the proxy does not forward it.
+_ITEM_FIELDS: Final = frozenset({"$ref", "summary", "description", "parameters", "servers", "trace"})
 # What stands before the path of a server's URL; a relative one begins with its path.
 _AUTHORITY: Final = re.compile(r"(?:[^/?#]*:)?//[^/?#]*")
 
@@ -95,8 +98,13 @@ class _Claims:
                     f"{'' if place == document else f' in {place}'}; take one of them out. Neither the names of path "
                     "parameters nor letter case nor slashes at the end tell routes apart"
                 )
-        if operation.name in self.operations or operation.name == UNKNOWN.name:
-            return f"operationId {operation.name!r} is taken; choose another"
+        taken = f"operationId {operation.name!r} is taken"
+        if operation.name == UNKNOWN.name:
+            return f"{taken}: requests that no operation describes are called that; choose another"
+        if (owner := self.operations.get(operation.name)) is not None:
+            place = self._documents[owner.name]
+            where = "" if place == document else f" in {place}"
+            return f"{taken} by {owner.method} {owner.template}{where}; choose another"
         self.operations[operation.name] = operation
         self._documents[operation.name] = document
         return None
@@ -156,8 +164,7 @@ class _Reader:
             case {"openapi": str(version), "paths": dict(paths)} if _READABLE.fullmatch(version):
                 self._schemas = Schemas(self.references, siblings=not version.startswith("3.0"))
             case {"openapi": version} if not (isinstance(version, str) and _READABLE.fullmatch(version)):
-                told = f"version {version!r}" if isinstance(version, str | int | float) else "this version"
-                self.references.report(ROOT.below("openapi"), f"{told} is not supported; write 3.1.0")
+                self.references.report(ROOT.below("openapi"), _advice(version))
                 return
             case {"swagger": _}:
                 self.references.report(
@@ -174,15 +181,19 @@ class _Reader:
                 continue
             if not isinstance(content, dict) or not path.startswith("/"):
                 self.references.report(place, "a path must start with a slash and hold a mapping")
+            elif (flaw := _flaw(path)) is not None:
+                self.references.report(place, flaw)
             elif (item := self._fields(content, place)) is not None:
                 yield from self._item(path, item, place)
         self._tell_of_groups()
 
     def _item(self, path: str, item: _Fields, place: Place) -> Iterator[_Described]:
         for method, (content, here) in item.items():
-            if method.upper() not in METHODS:
+            if method.lower() in _ITEM_FIELDS or method.startswith("x-"):
                 continue
-            if not isinstance(content, dict):
+            if method.upper() not in METHODS:
+                self.references.report(here, "neither a method, such as get or post, nor a field of a path; correct it")
+            elif not isinstance(content, dict):
                 self.references.report(here, "an operation must be a mapping, such as {operationId: getThing}")
             elif re.search(r"[?#]", path):
                 self._unreachable.append((here, path))
@@ -195,7 +206,7 @@ class _Reader:
     def _operation(
         self, path: str, method: str, content: Mapping[str, JsonValue], item: _Fields, place: Place
     ) -> Iterator[_Described]:
-        templates = tuple(base + path for base in self._bases(content, item))
+        templates = tuple(base + path for base in self._bases(content, item, place))
         name = content.get("operationId")
         if name is None or name == "":
             # What a request to it looks like: unique, and nothing to guess. OpenTelemetry calls spans alike.
@@ -207,7 +218,7 @@ class _Reader:
                 f"an `operationId` must be a text of one line and {_NAME_LENGTH_AT_MOST} characters at most",
             )
             return
-        doc = content.get("x-doc")
+        self.references.checked(content.get("responses"), dict, place.below("responses"))
         filterable = content.get("x-filterable", [])
         if not (isinstance(filterable, list) and all(isinstance(one, str) for one in filterable)):
             self.references.report(place.below("x-filterable"), "must be a list of names")
@@ -217,13 +228,16 @@ class _Reader:
             method,
             RouteTemplate(templates[0]),
             self._body(content.get("requestBody"), place.below("requestBody")),
-            policed=self._content.get("x-case-sensitive", True) is not False
-            and content.get("x-case-sensitive", True) is not False,
-            doc=doc if isinstance(doc, str) else None,
-            deprecated=content.get("deprecated") is True,
+            policed=self._flag(self._content, "x-case-sensitive", ROOT) is not False
+            and self._flag(content, "x-case-sensitive", place) is not False,
+            doc=self.references.checked(content.get("x-doc"), str, place.below("x-doc")),
+            deprecated=self._flag(content, "deprecated", place) is True,
             filterable=tuple(filterable),
         )
         yield _Described(operation, templates, place, content.get("responses"), place.below("responses"))
+
+    def _flag(self, content: Mapping[str, JsonValue], key: str, place: Place) -> bool | None:
+        return self.references.checked(content.get(key), bool, place.below(key))
 
     def _body(self, content: JsonValue, place: Place) -> Shape | None:
         """Return the shape of a request's JSON body."""
@@ -234,21 +248,36 @@ class _Reader:
 
     def _shape_of_body(self, content: JsonValue, place: Place) -> Shape | None:
         """Return the shape of a request's JSON body; what cannot be checked is noted."""
-        body = self._fields(content, place)
-        media, media_place = body.get("content", (None, place)) if body else (None, place)
-        if not isinstance(media, dict) or not media:
+        reports = self.references.reports
+        body = self._fields(content, place) or {}
+        media, media_place = self._media(body, place)
+        if not media:
             return None
         schemas = self._json_schemas(media, media_place)
         if not schemas:
             kinds = ", ".join(map(str, media))
-            self.notes.append(self.references.problem(media_place, f"the body is no JSON ({kinds}): it is not checked"))
+            if self.references.reports == reports:
+                self.notes.append(
+                    self.references.problem(media_place, f"the body is no JSON ({kinds}): it is not checked")
+                )
             return None
         shape = self._schemas.shape(schemas)
-        if not shape:
+        if not shape and self.references.reports == reports:
             self.notes.append(
                 self.references.problem(schemas[0][1], "the body names no properties: there is nothing to compare with")
             )
         return shape
+
+    def _media(self, body: _Fields, place: Place) -> tuple[Mapping[str, JsonValue], Place]:
+        """Return what a body or response, which stands at `place`, may be sent as, and the place where that stands."""
+        content, place = body.get("content", (None, place))
+        media: Mapping[str, JsonValue] = self.references.checked(content, dict, place) or {}
+        misplaced = place.below("schema") if "schema" in media else body.get("schema", (None, None))[1]
+        if misplaced is not None and (not media or "schema" in media):
+            self.references.report(
+                misplaced, "belongs below `content` and a media type, such as application/json; move it there"
+            )
+        return media, place
 
     def _json_schemas(self, media: Mapping[JsonValue, JsonValue], place: Place) -> list[tuple[JsonValue, Place]]:
         """Return the schemas of what may be sent as JSON; a range such as `*/*` counts where no JSON is named."""
@@ -256,28 +285,38 @@ class _Reader:
         named = [entry for key, entry in by_type.items() if is_json_media_type(key)] or [
             entry for key, entry in by_type.items() if key.partition(";")[0].strip(" \t") in _JSON_RANGES
         ]
-        fields = [self._fields(value, there) for value, there in named]
-        return [
-            one.get("schema", ({}, there)) for one, (_, there) in zip(fields, named, strict=True) if one is not None
-        ]
+        return [(self._fields(value, there) or {}).get("schema", ({}, there)) for value, there in named]
 
     def _entity(self, content: JsonValue, place: Place) -> Shape | None:
         """Return the shape of what a read returns, one or many of them; None where that is not told."""
         responses = self._fields(content, place) or {}
         for status in ("200", "2XX", "2xx"):
             response = self._fields(*responses[status]) if status in responses else None
-            media, media_place = response.get("content", (None, place)) if response else (None, place)
-            schemas = self._json_schemas(media, media_place) if isinstance(media, dict) else []
-            if schemas:
+            if response and (schemas := self._json_schemas(*self._media(response, place))):
                 return _looked_through(self._schemas.shape(schemas))
         return None
 
-    def _bases(self, operation: Mapping[str, JsonValue], item: _Fields) -> list[str]:
+    def _bases(self, operation: Mapping[str, JsonValue], item: _Fields, place: Place) -> list[str]:
         """Return the base paths of an operation's nearest servers, nothing twice; "" stands for none."""
-        for servers in (operation.get("servers"), item.get("servers", (None, ROOT))[0], self._content.get("servers")):
-            if isinstance(servers, list) and servers:
-                return list(dict.fromkeys(map(_base_path, servers)))
+        for value, there in (
+            (operation.get("servers"), place.below("servers")),
+            item.get("servers", (None, ROOT)),
+            (self._content.get("servers"), ROOT.below("servers")),
+        ):
+            if servers := self.references.checked(value, list, there):
+                return list(
+                    dict.fromkeys(self._base(server, there.below(index)) for index, server in enumerate(servers))
+                )
         return [""]
+
+    def _base(self, value: JsonValue, place: Place) -> str:
+        """Return the base path of the server that stands at `place`."""
+        server: Mapping[str, JsonValue] = self.references.checked(value, dict, place) or {}
+        url = self.references.checked(server.get("url"), str, place.below("url"))
+        path = _base_path(url or "", server.get("variables"))
+        if (flaw := _flaw(path)) is not None:
+            self.references.report(place.below("url"), flaw)
+        return path
 
     def _fields(self, value: JsonValue, place: Place) -> _Fields | None:
         """Return the fields of the object that `value` is or refers to, those beside the reference first of all."""
@@ -287,12 +326,13 @@ class _Reader:
             seen.add(id(value))
             for key, content in value.items():
                 fields.setdefault(str(key), (content, place.below(key)))
-            reference = value.get("$ref")
-            if not isinstance(reference, str):
+            reference = self.references.checked(value.get("$ref"), str, place.below("$ref"))
+            if reference is None:
                 return fields
             value, place = self.references.target(reference, place)
         if isinstance(value, dict):
             self.references.report(place, f"$ref {value['$ref']!r} leads back to itself; let it lead to a definition")
+        self.references.checked(value, dict, place)
         return None
 
     def _tell_of_groups(self) -> None:
@@ -320,15 +360,29 @@ def _counted(operations: list[tuple[Place, str]]) -> str:
     return f"{len(operations)} operations" if len(operations) > 1 else "one operation"
 
 
-def _base_path(server: JsonValue) -> str:
-    """Return the path of a server's URL, without a slash at its end; a variable of it stands for whole segments.
+def _advice(version: JsonValue) -> str:
+    """Return what to write in place of `version`, which is none that is read."""
+    if isinstance(version, float) and _READABLE.fullmatch(str(version)):
+        patch = 3 if str(version) == "3.0" else 0
+        return f'{version} is a number; write it in quotes and with a patch number: "{version}.{patch}"'
+    told = f"version {version!r}" if isinstance(version, str | int | float) else "this version"
+    return f"{told} is not supported; write 3.1.0"
+
+
+def _flaw(path: str) -> str | None:
+    """Return what is wrong with a documented `path`; None if nothing is."""
+    if not path.isprintable():
+        return "a path must not hold control characters or others that cannot be seen; take them out"
+    if re.search(r"[{}]", _PARAMETER.sub("", path)):
+        return "a brace of the path has no partner in its segment; write parameters as {name}"
+    return None
+
+
+def _base_path(url: str, variables: JsonValue) -> str:
+    """Return the path of a server's `url`, without a slash at its end; a variable of it stands for whole segments.
 
     A variable at the very beginning has to stand for the host as well: its default is taken.
     """
-    url = server.get("url") if isinstance(server, dict) else None
-    if not isinstance(url, str):
-        return ""
-    variables = server.get("variables")
     defaults = {
         str(name): str(variable["default"])
         for name, variable in (variables.items() if isinstance(variables, dict) else ())

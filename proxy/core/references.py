@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote
 
 from proxy.core.catalog import CatalogProblem
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _NETWORK: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|[/\\]{2}")
 _ABSOLUTE: Final = re.compile(r"[/\\]|[A-Za-z]:")
 _INDEX: Final = re.compile(r"[0-9]{1,9}")
+
+_T = TypeVar("_T", dict[str, Any], list[Any], str, bool)
+_CALLED: Final = {dict: "a mapping", list: "a list", str: "a text", bool: "true or false, without quotes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class References:
         self._document = document
         self._folder = document.name[: document.name.rfind("/") + 1]
         self._problems: dict[CatalogProblem, None] = {}
+        self.reports = 0
+        """How often anything was reported, the same again included."""
 
     @property
     def problems(self) -> tuple[CatalogProblem, ...]:
@@ -55,7 +60,16 @@ class References:
 
     def report(self, place: Place, message: str) -> None:
         """Note that `place` cannot be used."""
+        self.reports += 1
         self._problems[self.problem(place, message)] = None
+
+    def checked(self, value: JsonValue, kind: type[_T], place: Place) -> _T | None:
+        """Return `value`, which stands at `place`, if it is of `kind`; else None, and what is not None is reported."""
+        if isinstance(value, kind):
+            return value
+        if value is not None:
+            self.report(place, f"must be {_CALLED[kind]}")
+        return None
 
     def target(self, reference: str, place: Place) -> tuple[JsonValue, Place]:
         """Return what `reference`, which stands at `place`, leads to; None if that is nothing, which is reported."""

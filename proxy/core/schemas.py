@@ -9,14 +9,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
 from proxy.core.casing import Parameter, Shape, fold
-from proxy.core.references import ROOT
+from proxy.core.references import ROOT, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from proxy.core.catalog import CatalogProblem
     from proxy.core.model import JsonValue
-    from proxy.core.references import Place, References
+    from proxy.core.references import References
 
 NAMES_AT_MOST: Final = 5_000_000
 """How many names the schemas of one document may come to, each counted wherever it is put together with others.
@@ -48,6 +48,10 @@ _OPENING: Final = ("additionalProperties", "unevaluatedProperties")
 
 State: TypeAlias = tuple[bool, tuple[int, ...]]
 """Schemas that describe one place, by number: whether any of them may hold there, or all do."""
+
+
+_Extensions: TypeAlias = "dict[int, list[tuple[Mapping[str, JsonValue], Place]]]"
+"""By the identity of a schema: those whose `allOf` refers to it, each with its place."""
 
 
 class TooManyNamesError(Exception):
@@ -153,6 +157,7 @@ class Schemas:
         self._views: dict[State, _View] = {}
         self._shapes: dict[State, Shape] = {}
         self._plain: dict[tuple[frozenset[str], bool, str], Shape] = {}
+        self._extensions: dict[str, _Extensions] = {}
         self._left = NAMES_AT_MOST
         self.names: set[str] = set()
         """Every name of the shapes made so far, folded."""
@@ -174,7 +179,10 @@ class Schemas:
     # Reading: one schema, as it stands.
 
     def _schema(self, value: JsonValue, place: Place) -> _Schema:
-        """Return the schema that `value` is or refers to; where it is none, one that says nothing."""
+        """Return the schema that `value` is or refers to; where it is none, one that says nothing.
+
+        True and False are schemas too (OpenAPI 3.1) and name nothing.
+        """
         passed: dict[int, None] = {}
         while (
             isinstance(value, dict)
@@ -188,9 +196,10 @@ class Schemas:
                 break
             passed[id(value)] = None
             value, place = self._references.target(reference, place)
-        schema = (
-            (self._by_id.get(id(value)) or self._entered(value, place)) if isinstance(value, dict) else self._nothing
-        )
+        if isinstance(value, bool):
+            value = None
+        content = self._references.checked(value, dict, place)
+        schema = self._nothing if content is None else self._by_id.get(id(content)) or self._entered(content, place)
         self._by_id.update(dict.fromkeys(passed, schema))
         return schema
 
@@ -211,18 +220,14 @@ class Schemas:
             schema.own = _View(strings=strings, types=types, text_format=text_format)
             return
         names, spellings = self._read_properties(value.get("properties"), place)
-        required = value.get("required")
-        others = [
-            *self._below(schema, *(key for key in _OPENING if isinstance(value.get(key), dict))),
-            *self._mapped(schema, "patternProperties"),
-        ]
-        items = [*self._below(schema, "items"), *self._listed(schema, "items"), *self._listed(schema, "prefixItems")]
+        others = [*self._below(schema, *_OPENING), *self._mapped(schema, "patternProperties")]
+        # Once, `items` was a list where `prefixItems` is one now.
+        read_items = self._listed if isinstance(value.get("items"), list) else self._below
+        items = [*read_items(schema, "items"), *self._listed(schema, "prefixItems")]
         schema.own = _View(
             names,
             spellings,
-            frozenset(name for name in required if isinstance(name, str))
-            if isinstance(required, list)
-            else frozenset(),
+            self._read_required(schema),
             strings,
             types,
             bool(others) or any(value.get(key) is True for key in _OPENING),
@@ -231,8 +236,9 @@ class Schemas:
             _state(items) if items else None,
             text_format,
         )
-        reference = self._by_reference(value["$ref"], place) if isinstance(value.get("$ref"), str) else []
-        schema.parts = (*reference, *self._listed(schema, "allOf"))
+        reference = self._references.checked(value.get("$ref"), str, place.below("$ref"))
+        referred = [] if reference is None else self._by_reference(reference, place)
+        schema.parts = (*referred, *self._listed(schema, "allOf"))
         alternatives = [self._listed(schema, "oneOf"), self._listed(schema, "anyOf")]
         if not any(alternatives):
             alternatives.append(self._by_discriminator(schema))
@@ -241,13 +247,22 @@ class Schemas:
         schema.choices = tuple(map(tuple, filter(None, alternatives)))
         self._spend(len(names) + len(others) + len(items) + len(schema.parts) + sum(map(len, schema.choices)))
 
+    def _read_required(self, schema: _Schema) -> frozenset[str]:
+        required, place = schema.value.get("required"), schema.place.below("required")
+        if isinstance(required, bool):
+            # The draft that OpenAPI 3.0 builds on had the lists, the one before it did not.
+            self.notes.append(self._references.problem(place, "true and false mean nothing here; list the names"))
+            return frozenset()
+        names = self._references.checked(required, list, place) or []
+        if not _is_texts(names):
+            self._references.report(place, "must be a list of names")
+        return frozenset(name for name in names if isinstance(name, str))
+
     def _read_properties(self, properties: JsonValue, place: Place) -> tuple[dict[str, State], dict[str, _Spelling]]:
         names: dict[str, State] = {}
         spellings: dict[str, _Spelling] = {}
-        if not isinstance(properties, dict):
-            return names, spellings
         owners: dict[str, str] = {}
-        for key, content in properties.items():
+        for key, content in (self._references.checked(properties, dict, place.below("properties")) or {}).items():
             name, here = str(key), place.below("properties", key)
             names[name] = (False, (self._schema(content, here).number,))
             accepted = content.get("x-accepted-names", []) if isinstance(content, dict) else []
@@ -292,44 +307,74 @@ class Schemas:
 
     def _by_reference(self, reference: str, place: Place) -> list[_Schema]:
         value, there = self._references.target(reference, place)
-        return [self._schema(value, there)] if isinstance(value, dict) else []
+        return [] if value is None else [self._schema(value, there)]
 
     def _by_discriminator(self, schema: _Schema) -> list[_Schema]:
-        """Return the schemas that may take the place of `schema` by its discriminator, itself included."""
-        match schema.value.get("discriminator"):
-            case {"mapping": dict(mapping)}:
-                place = schema.place.below("discriminator", "mapping")
-                kinds = {
-                    self._schema(*found)
-                    for key, name in mapping.items()
-                    if isinstance(name, str)
-                    # A mapping is a hint: one that leads nowhere loses nothing but the hint.
-                    and not isinstance(found := self._references.found(_as_reference(name), place.below(key)), str)
-                }
-                kinds.discard(schema)
-                return [*sorted(kinds, key=attrgetter("number")), self._nothing] if kinds else []
-        return []
+        """Return the schemas that may take the place of `schema` by its discriminator, itself included.
+
+        Without a mapping those are all that extend it (OpenAPI 3.1, 4.8.25, "Discriminator Object").
+        """
+        discriminator = schema.value.get("discriminator")
+        if not isinstance(discriminator, dict):
+            return []
+        mapping = discriminator.get("mapping")
+        if isinstance(mapping, dict):
+            place = schema.place.below("discriminator", "mapping")
+            kinds = {
+                self._schema(*found)
+                for key, name in mapping.items()
+                if isinstance(name, str)
+                # A mapping is a hint: one that leads nowhere loses nothing but the hint.
+                and not isinstance(found := self._references.found(_as_reference(name), place.below(key)), str)
+            }
+        else:
+            kinds = set(self._extending(schema))
+        kinds.discard(schema)
+        return [*sorted(kinds, key=attrgetter("number")), self._nothing] if kinds else []
+
+    def _extending(self, schema: _Schema) -> Iterator[_Schema]:
+        """Yield the schemas of the same file whose `allOf` refers to `schema`, or to one that does."""
+        file = schema.place.file
+        if file not in self._extensions:
+            self._extensions[file] = self._extensions_in(file)
+        pending, seen = [schema.value], {id(schema.value)}
+        while pending:
+            for value, place in self._extensions[file].get(id(pending.pop()), ()):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    pending.append(value)
+                    yield self._schema(value, place)
+
+    def _extensions_in(self, file: str) -> _Extensions:
+        extensions: _Extensions = {}
+        found = self._references.found("#/components/schemas", Place(file, ""))
+        for name, value in found[0].items() if isinstance(found[0], dict) else ():
+            place = Place(file, "").below("components", "schemas", name)
+            parts = value.get("allOf") if isinstance(value, dict) else None
+            for part in parts if isinstance(parts, list) else ():
+                reference = part.get("$ref") if isinstance(part, dict) else None
+                # Who needs a schema whose reference leads nowhere is told elsewhere.
+                extended = self._references.found(reference, place) if isinstance(reference, str) else ""
+                if not isinstance(extended, str):
+                    extensions.setdefault(id(extended[0]), []).append((value, place))
+        return extensions
 
     def _below(self, schema: _Schema, *keys: str) -> list[_Schema]:
-        """Return the schemas that stand under `keys`."""
+        """Return the schemas that stand under `keys`; true and false add nothing."""
         return [
             self._schema(schema.value[key], schema.place.below(key))
             for key in keys
-            if isinstance(schema.value.get(key), dict)
+            if not isinstance(schema.value.get(key), bool | None)
         ]
 
     def _listed(self, schema: _Schema, key: str) -> list[_Schema]:
         """Return the schemas of the list under `key`."""
-        listed = schema.value.get(key)
-        if not isinstance(listed, list):
-            return []
+        listed = self._references.checked(schema.value.get(key), list, schema.place.below(key)) or []
         return [self._schema(value, schema.place.below(key, index)) for index, value in enumerate(listed)]
 
     def _mapped(self, schema: _Schema, key: str) -> list[_Schema]:
         """Return the schemas of the mapping under `key`."""
-        mapped = schema.value.get(key)
-        if not isinstance(mapped, dict):
-            return []
+        mapped = self._references.checked(schema.value.get(key), dict, schema.place.below(key)) or {}
         return [self._schema(value, schema.place.below(key, name)) for name, value in mapped.items()]
 
     # Putting together: what several schemas say about one place.

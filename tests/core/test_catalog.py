@@ -408,6 +408,11 @@ def test_two_templates_claim_one_route_if_each_fits_the_other_filled_in(one: str
         pytest.param(CatalogProblem("a.yaml", "/paths", "is wrong", 7), "a.yaml:7: /paths: is wrong", id="line"),
         pytest.param(CatalogProblem("a.yaml", "", "is wrong", 7), "a.yaml:7: is wrong", id="line-without-a-place"),
         pytest.param(CatalogProblem("a.yaml", "", "is wrong"), "a.yaml: is wrong", id="whole-document"),
+        pytest.param(
+            CatalogProblem("\x9b.yaml", "/a\nb", "is \x1b[31mwrong\u2028", 7),
+            r"\x9b.yaml:7: /a\nb: is \x1b[31mwrong\u2028",
+            id="what-cannot-be-printed",
+        ),
     ],
 )
 def test_problem_is_one_line(problem: CatalogProblem, line: str) -> None:

@@ -228,6 +228,7 @@ def test_array_whose_elements_hold_the_array_is_known_on_every_level() -> None:
 SCHEMA = "/paths/~1a/post/requestBody/content/application~1json/schema"
 A = "/components/schemas/A"
 NAME = "/paths/~1a/get/operationId"
+BODY = "/paths/~1a/post/requestBody"
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,9 @@ NAME = "/paths/~1a/get/operationId"
         pytest.param({"openapi": "2.0", "paths": {}}, "/openapi", "'2.0' is not supported", id="openapi-2-renamed"),
         pytest.param({"openapi": "4.0.0", "paths": {}}, "/openapi", "write 3.1.0", id="openapi-4"),
         pytest.param({"openapi": "3.10.0", "paths": {}}, "/openapi", "is not supported", id="openapi-3.10"),
-        pytest.param({"openapi": 3.1, "paths": {}}, "/openapi", "3.1 is not supported", id="version-as-a-number"),
+        pytest.param({"openapi": 3.1, "paths": {}}, "/openapi", "in quotes", id="version-as-a-number"),
+        pytest.param({"openapi": 3.0, "paths": {}}, "/openapi", '"3.0.3"', id="3.0-as-a-number"),
+        pytest.param({"openapi": 2.0, "paths": {}}, "/openapi", "2.0 is not supported", id="2.0-as-a-number"),
         pytest.param({"openapi": None, "paths": {}}, "/openapi", "is not supported", id="no-version"),
         pytest.param({"openapi": [[]], "paths": {}}, "/openapi", "this version is not", id="version-in-a-list"),
         pytest.param(openapi({"a": {}}), "/paths/a", "must start with a slash", id="path-without-a-slash"),
@@ -397,8 +400,11 @@ def test_routes_that_differ_are_claimed_apart(first: dict[str, str], second: dic
 
 
 def test_name_is_taken_once() -> None:
-    told = problems(openapi({"/a": {"get": named("op")}}), openapi({"/b": {"get": named("op")}}))
-    assert told == [("2.yaml", "/paths/~1b/get", "operationId 'op' is taken; choose another")]
+    again = {"/b": {"get": named("op")}, "/c": {"post": named("two")}, "/d": {"get": named("two")}}
+    assert problems(openapi({"/a": {"get": named("op")}}), openapi(again)) == [
+        ("2.yaml", "/paths/~1b/get", "operationId 'op' is taken by GET /a in 1.yaml; choose another"),
+        ("2.yaml", "/paths/~1d/get", "operationId 'two' is taken by POST /c; choose another"),
+    ]
 
 
 def test_every_problem_of_every_document_is_told() -> None:
@@ -415,6 +421,120 @@ def test_every_problem_of_every_document_is_told() -> None:
         ("2.yaml", "/paths/~1b/post/requestBody/content/application~1json/schema"),
         ("4.yaml", "/paths/~1c/get"),
     ]
+
+
+def posted(**more: object) -> dict[str, Any]:
+    return openapi({"/a": {"post": named("op", **more)}})
+
+
+def read(response: object) -> dict[str, Any]:
+    return openapi({"/a": {"get": named("op", responses={"200": response})}})
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer", "message"),
+    [
+        pytest.param(posted(requestBody=[1]), BODY, "must be a mapping", id="body-in-a-list"),
+        pytest.param(posted(requestBody="x"), BODY, "must be a mapping", id="body-in-a-text"),
+        pytest.param(posted(requestBody={"$ref": 5}), BODY + "/$ref", "must be a text", id="reference"),
+        pytest.param(posted(requestBody={"schema": {}}), BODY + "/schema", "belongs below `content`", id="no-content"),
+        pytest.param(
+            posted(requestBody={"content": []}), BODY + "/content", "must be a mapping", id="content-in-a-list"
+        ),
+        pytest.param(
+            posted(requestBody={"content": "x"}), BODY + "/content", "must be a mapping", id="content-in-a-text"
+        ),
+        pytest.param(
+            posted(requestBody={"content": {"schema": {}}}),
+            BODY + "/content/schema",
+            "a media type",
+            id="no-media-type",
+        ),
+        pytest.param(
+            posted(requestBody={"content": {"application/json": [1]}}),
+            BODY + "/content/application~1json",
+            "must be a mapping",
+            id="media-type-in-a-list",
+        ),
+        pytest.param(one("Foo"), SCHEMA, "must be a mapping", id="schema-in-a-text"),
+        pytest.param(one([{}]), SCHEMA, "must be a mapping", id="schema-in-a-list"),
+        pytest.param(one({"$ref": 5}), SCHEMA + "/$ref", "must be a text", id="reference-of-a-schema"),
+        pytest.param(one({"allOf": {}}), SCHEMA + "/allOf", "must be a list", id="all-of-a-mapping"),
+        pytest.param(one({"oneOf": "x"}), SCHEMA + "/oneOf", "must be a list", id="one-of-a-text"),
+        pytest.param(one({"anyOf": ["x"]}), SCHEMA + "/anyOf/0", "must be a mapping", id="any-of-texts"),
+        pytest.param(
+            one({"properties": ["A"]}), SCHEMA + "/properties", "must be a mapping", id="properties-in-a-list"
+        ),
+        pytest.param(
+            one({"properties": {"A": "string"}}), SCHEMA + "/properties/A", "must be a mapping", id="property-in-a-text"
+        ),
+        pytest.param(one({"items": "x"}), SCHEMA + "/items", "must be a mapping", id="items-in-a-text"),
+        pytest.param(one({"required": "A"}), SCHEMA + "/required", "must be a list", id="required-text"),
+        pytest.param(one({"required": [1]}), SCHEMA + "/required", "a list of names", id="required-number"),
+        pytest.param(
+            one({"dependentSchemas": []}), SCHEMA + "/dependentSchemas", "must be a mapping", id="schemas-in-a-list"
+        ),
+        pytest.param(posted(responses=5), "/paths/~1a/post/responses", "must be a mapping", id="responses"),
+        pytest.param(read(5), "/paths/~1a/get/responses/200", "must be a mapping", id="response"),
+        pytest.param(
+            read({"content": []}), "/paths/~1a/get/responses/200/content", "must be a mapping", id="response-in-a-list"
+        ),
+        pytest.param(posted(**{"x-doc": 5}), "/paths/~1a/post/x-doc", "must be a text", id="doc"),
+        pytest.param(posted(deprecated="no"), "/paths/~1a/post/deprecated", "must be true or false", id="deprecated"),
+        pytest.param(
+            posted(**{"x-case-sensitive": "false"}), "/paths/~1a/post/x-case-sensitive", "without quotes", id="case"
+        ),
+        pytest.param(
+            posted() | {"x-case-sensitive": "false"}, "/x-case-sensitive", "without quotes", id="case-of-a-document"
+        ),
+        pytest.param(posted() | {"servers": "/v1"}, "/servers", "must be a list", id="servers-in-a-text"),
+        pytest.param(posted() | {"servers": ["/v1"]}, "/servers/0", "must be a mapping", id="server-in-a-text"),
+        pytest.param(posted() | {"servers": [{"url": 5}]}, "/servers/0/url", "must be a text", id="server-of-5"),
+        pytest.param(posted(servers={"url": "/v1"}), "/paths/~1a/post/servers", "must be a list", id="own-servers"),
+        pytest.param(
+            openapi({"/a": {"servers": 5, "post": {}}}), "/paths/~1a/servers", "must be a list", id="servers-of-a-path"
+        ),
+        pytest.param(posted() | {"servers": [{"url": "/{v"}]}, "/servers/0/url", "no partner", id="brace-of-a-server"),
+        pytest.param(
+            posted() | {"servers": [{"url": "/\n"}]}, "/servers/0/url", "cannot be seen", id="lines-of-a-server"
+        ),
+        pytest.param(openapi({"/q/{id": {}}), "/paths/~1q~1{id", "no partner", id="opening-brace"),
+        pytest.param(openapi({"/q/id}": {}}), "/paths/~1q~1id}", "no partner", id="closing-brace"),
+        pytest.param(openapi({"/{a/b}": {}}), "/paths/~1{a~1b}", "in its segment", id="braces-around-a-slash"),
+        pytest.param(openapi({"/a\n": {"post": {}}}), "/paths/~1a\n", "cannot be seen", id="path-of-two-lines"),
+        pytest.param(openapi({"/\x1b[31m": {"post": {}}}), "/paths/~1\x1b[31m", "cannot be seen", id="path-in-colour"),
+        pytest.param(openapi({"/a": {"pots": {}}}), "/paths/~1a/pots", "neither a method", id="misspelt-method"),
+    ],
+)
+def test_what_would_change_the_check_unseen_is_refused(content: object, pointer: str, message: str) -> None:
+    with pytest.raises(CatalogError) as caught:
+        compiled(content)
+    [problem] = caught.value.problems
+    assert problem.pointer == pointer
+    assert message in problem.message
+    assert all("there is nothing to compare with" not in note.message for note in caught.value.notes)
+    assert all("the body is no JSON" not in note.message for note in caught.value.notes)
+
+
+def test_reference_to_nothing_is_told_alone() -> None:
+    for content in (one({"$ref": "#/x"}), posted(requestBody={"content": {"application/json": {"$ref": "#/x"}}})):
+        with pytest.raises(CatalogError) as caught:
+            compiled(content)
+        assert len(caught.value.problems) == 1
+        assert caught.value.notes == ()
+
+
+def test_what_a_path_holds_beside_operations_is_no_fault() -> None:
+    more: dict[str, Any] = {"summary": "", "description": "", "parameters": [], "servers": [], "trace": {}, "x-a": 5}
+    assert [operation.name for operation in compiled(openapi({"/a": {**more, "get": named("op")}})).operations] == [
+        "op"
+    ]
+
+
+def test_true_as_required_is_noted() -> None:
+    [note] = compiled(one({"properties": {"A": {"properties": {}, "required": True}}})).notes
+    assert note.pointer == SCHEMA + "/properties/A/required"
+    assert "list the names" in note.message
 
 
 def test_operation_without_a_name_is_called_by_method_and_path() -> None:
@@ -449,6 +569,12 @@ def test_paths_that_no_request_has_are_left_out() -> None:
             "/requestBody/content/application~1json/schema",
             "the body names no properties: there is nothing to compare with",
             id="no-properties",
+        ),
+        pytest.param(
+            named("op", requestBody={"content": {"application/json": None}}),
+            "/requestBody/content/application~1json",
+            "the body names no properties: there is nothing to compare with",
+            id="no-media-type-object",
         ),
         pytest.param(
             with_body({"properties": {"a": {"properties": {"b": {}}, "additionalProperties": True}}}),
@@ -535,8 +661,7 @@ def test_media_types_that_may_be_json_are_read(types: list[str], names: set[str]
         ),
         pytest.param([], "/a", ["/a"], id="none"),
         pytest.param([{}], "/a", ["/a"], id="no-url"),
-        pytest.param([7], "/a", ["/a"], id="no-server"),
-        pytest.param([{"url": 7, "variables": 7}], "/a", ["/a"], id="number"),
+        pytest.param([{"url": "/", "variables": 7}], "/a", ["/a"], id="no-variables"),
     ],
 )
 def test_operations_are_found_below_the_paths_of_their_servers(

@@ -100,10 +100,10 @@ def props(*keys: str, required: tuple[str, ...] = (), **more: Any) -> Schema:
         pytest.param({**props("a"), "not": props("b")}, {"a": False}, id="not"),
         pytest.param({"allOf": [ref("A"), ref("B")]}, {"a": False, "b": False}, id="references"),
         pytest.param({**ref("A"), **props("c")}, {"c": False, "a": False}, id="beside-a-reference"),
-        pytest.param({"allOf": [], "oneOf": [], "anyOf": 7, "required": 7}, {}, id="nothing"),
-        pytest.param({"allOf": [7, None, props("a")]}, {"a": False}, id="no-schemas"),
+        pytest.param({"allOf": [], "oneOf": None, "properties": None, "required": None}, {}, id="nothing"),
+        pytest.param({"allOf": [True, None, props("a")]}, {"a": False}, id="no-schemas"),
         pytest.param(
-            {"properties": {"a": True, "b": None, "c": 7}, "required": [[], "a"]},
+            {"properties": {"a": True, "b": None, "c": False}, "required": ["a"]},
             {"a": True, "b": False, "c": False},
             id="no-schemas-below",
         ),
@@ -300,6 +300,24 @@ def test_a_discriminator_adds_the_names_of_its_kinds(mapping: dict[str, Any]) ->
     pet = props("kind", required=("kind",)) | {"discriminator": {"mapping": mapping}}
     shape = shape_of({"$ref": "#/components/schemas/Pet"}, components={"schemas": {"Pet": pet, "Dog": dog}})
     assert names(shape) == {"kind": True, "bark": False}
+
+
+def test_a_discriminator_without_a_mapping_means_all_that_extend_the_schema() -> None:
+    def extending(name: str, *keys: str) -> Schema:
+        return {"allOf": [{"$ref": f"#/components/schemas/{name}"}, props(*keys)]}
+
+    schemas = {
+        "Pet": props("kind", "Comment", required=("kind",)) | {"discriminator": {"propertyName": "kind"}},
+        "Dog": extending("Pet", "bark"),
+        "Puppy": extending("Dog", "comment"),
+        "Stone": props("weight") | {"allOf": [7, {"$ref": 7}, {"$ref": "#/no"}]},
+        "Sand": True,
+        "Dust": {"allOf": 7},
+    }
+    shape = shape_of({"$ref": "#/components/schemas/Pet"}, components={"schemas": schemas})
+    assert names(shape) == {"kind": True, "Comment": False, "bark": False, "comment": False}
+    shape = shape_of({"$ref": "#/components/schemas/Dog"}, components={"schemas": schemas})
+    assert names(shape) == {"kind": True, "Comment": False, "bark": False}
 
 
 @pytest.mark.parametrize(
