@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _READABLE: Final = re.compile(r"3\.[01](?:\.\d+.*)?", re.DOTALL)
 _NAME_LENGTH_AT_MOST: Final = 256
 _JSON_RANGES: Final = frozenset({"*/*", "application/*"})
+_PATH: Final = re.compile(rf"(?:/[^/?#]*){{1,{SEGMENTS_AT_MOST}}}")
 _VARIABLE: Final = re.compile(r"\{([^{}]*)\}")
 # What stands before the path of a server's URL; a relative one begins with its path.
 _AUTHORITY: Final = re.compile(r"(?:[^/?#]*:)?//[^/?#]*")
@@ -195,7 +196,15 @@ class _Reader:
     def _operation(
         self, path: str, method: str, content: Mapping[str, JsonValue], item: _Fields, place: Place
     ) -> Iterator[_Described]:
-        templates = tuple(base + path for base in self._bases(content, item))
+        further = content.get("x-alternate-paths", [])
+        if not (isinstance(further, list) and all(isinstance(one, str) and _PATH.fullmatch(one) for one in further)):
+            self.references.report(
+                place.below("x-alternate-paths"),
+                f"must be a list of paths, each of 1 to {SEGMENTS_AT_MOST} segments and with a slash first",
+            )
+            further = []
+        bases = self._bases(content, item)
+        templates = tuple(base + one for one in dict.fromkeys((path, *further)) for base in bases)
         name = content.get("operationId")
         if name is None or name == "":
             # What a request to it looks like: unique, and nothing to guess. OpenTelemetry calls spans alike.
@@ -207,21 +216,26 @@ class _Reader:
                 f"an `operationId` must be a text of one line and {_NAME_LENGTH_AT_MOST} characters at most",
             )
             return
-        doc = content.get("x-doc")
+        doc, source = content.get("x-doc"), content.get("x-source")
         filterable = content.get("x-filterable", [])
         if not (isinstance(filterable, list) and all(isinstance(one, str) for one in filterable)):
             self.references.report(place.below("x-filterable"), "must be a list of names")
             filterable = []
+        body = self._body(content.get("requestBody"), place.below("requestBody"))
         operation = Operation(
             name,
             method,
             RouteTemplate(templates[0]),
-            self._body(content.get("requestBody"), place.below("requestBody")),
+            body,
             policed=self._content.get("x-case-sensitive", True) is not False
             and content.get("x-case-sensitive", True) is not False,
             doc=doc if isinstance(doc, str) else None,
             deprecated=content.get("deprecated") is True,
             filterable=tuple(filterable),
+            source=source if isinstance(source, str) else None,
+            media_types=self._media_types(content.get("requestBody"), place.below("requestBody"))
+            if body is None
+            else (),
         )
         yield _Described(operation, templates, place, content.get("responses"), place.below("responses"))
 
@@ -248,18 +262,36 @@ class _Reader:
             self.notes.append(
                 self.references.problem(schemas[0][1], "the body names no properties: there is nothing to compare with")
             )
-        return shape
+        example = self._example(media, media_place)
+        return shape if example is None else replace(shape, example=example)
 
-    def _json_schemas(self, media: Mapping[JsonValue, JsonValue], place: Place) -> list[tuple[JsonValue, Place]]:
-        """Return the schemas of what may be sent as JSON; a range such as `*/*` counts where no JSON is named."""
+    def _media_types(self, content: JsonValue, place: Place) -> tuple[str, ...]:
+        """Return the media types that a request's body may have."""
+        media, _ = (self._fields(content, place) or {}).get("content", (None, place))
+        return tuple(map(str, media)) if isinstance(media, dict) else ()
+
+    def _json_media(self, media: Mapping[JsonValue, JsonValue], place: Place) -> list[tuple[_Fields, Place]]:
+        """Return what is said of bodies that are JSON; a range such as `*/*` counts where no JSON is named."""
         by_type = {str(key): (value, place.below(key)) for key, value in media.items()}
         named = [entry for key, entry in by_type.items() if is_json_media_type(key)] or [
             entry for key, entry in by_type.items() if key.partition(";")[0].strip(" \t") in _JSON_RANGES
         ]
-        fields = [self._fields(value, there) for value, there in named]
-        return [
-            one.get("schema", ({}, there)) for one, (_, there) in zip(fields, named, strict=True) if one is not None
-        ]
+        fields = [(self._fields(value, there), there) for value, there in named]
+        return [(one, there) for one, there in fields if one is not None]
+
+    def _json_schemas(self, media: Mapping[JsonValue, JsonValue], place: Place) -> list[tuple[JsonValue, Place]]:
+        """Return the schemas of what may be sent as JSON."""
+        return [one.get("schema", ({}, there)) for one, there in self._json_media(media, place)]
+
+    def _example(self, media: Mapping[JsonValue, JsonValue], place: Place) -> JsonValue:
+        """Return the first example of a JSON body that stands beside a schema or in it."""
+        for one, _ in self._json_media(media, place):
+            example, _ = one.get("example", (None, place))
+            if example is None and "schema" in one:
+                example = self._schemas.example(*one["schema"])
+            if example is not None:
+                return example
+        return None
 
     def _entity(self, content: JsonValue, place: Place) -> Shape | None:
         """Return the shape of what a read returns, one or many of them; None where that is not told."""
