@@ -7,14 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from proxy.errors import UnusableInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from rich.console import Console
 
@@ -58,7 +56,7 @@ def find_operation(catalog: Catalog, name: str) -> Operation:
         return by_name[name]
     by_lower = {known.lower(): known for known in by_name}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    advice = f"did you mean {by_lower[near[0]]}?" if near else "`catalog list` names them all"
+    advice = f"did you mean {_plain(by_lower[near[0]])}?" if near else "`catalog list` names them all"
     raise UnknownOperationError(f"the catalog has no operation {name!r}; {advice}")
 
 
@@ -77,6 +75,7 @@ class Row:
     values: tuple[str, ...]
     sources: tuple[str, ...]
     accepted: Mapping[str, tuple[str, ...]]
+    is_read_only: bool
 
 
 def rows(shape: Shape) -> Iterator[Row]:
@@ -96,6 +95,7 @@ def rows(shape: Shape) -> Iterator[Row]:
             held.choices,
             parameter.sources,
             parameter.accepted,
+            parameter.is_read_only,
         )
         if id(held.parameters) not in above:
             inside = (*above, id(held.parameters))
@@ -119,11 +119,12 @@ def type_of(shape: Shape) -> str:
 
 
 def example_of(shape: Shape) -> Any:
-    """Return a body that is spelt as the catalog has it, with the first of enumerated values.
+    """Return a body that is spelt as the catalog has it: the documents' own, or put together from what they say.
 
-    Left out is what no page describes and the service does not require, if there is anything else.
+    Of enumerated values it has the first. Left out is what the service fills in, and what no page describes and the
+    service does not require, if there is anything else.
     """
-    return _example(shape, 0)
+    return _example(shape, 0) if shape.example is None else shape.example
 
 
 def _example(shape: Shape, depth: int) -> Any:
@@ -140,8 +141,12 @@ def _example_of_one(shape: Shape, types: frozenset[str], depth: int) -> Any:
         return shape.choices[0]
     if shape.parameters and depth < _DEPTH_AT_MOST:
         named = _named(shape)[::-1]
-        described = [one for one in named if one.required or one.sources != ("metadata",)]
-        return {parameter.name: _example(parameter.shape, depth + 1) for parameter in described or named}
+        settable = [one for one in named if one.required or not one.is_read_only]
+        described = [one for one in settable if one.required or one.sources != ("metadata",)]
+        return {
+            one.name: _example(one.shape, depth + 1) if one.example is None else one.example
+            for one in described or settable
+        }
     if "string" in types and shape.text_format in _EXAMPLES_BY_FORMAT:
         return _EXAMPLES_BY_FORMAT[shape.text_format]
     if "object" in types or shape.parameters:
@@ -156,8 +161,10 @@ def as_json(operation: Operation) -> dict[str, Any]:
         "method": operation.method,
         "path": operation.template,
         "page": operation.doc,
+        "source": operation.source,
         "deprecated": operation.deprecated,
         "checked": operation.is_checked,
+        "media_types": list(operation.media_types),
     }
     if operation.body is not None:
         known["parameters"] = [_row_as_json(row) for row in rows(operation.body)]
@@ -173,6 +180,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "name": row.place,
         "type": row.type,
         "required": row.is_required,
+        "read_only": row.is_read_only,
         "values": list(row.values),
         "source": list(row.sources),
         "accepted": {spelling: list(sources) for spelling, sources in row.accepted.items()},
@@ -183,63 +191,101 @@ def as_lines(catalog: Catalog) -> Iterator[str]:
     """Yield a heading and one line for each operation, its cells apart by tabs: for `grep`, `cut` and `sort`."""
     yield "operation\tmethod\tpath\tparameters\tpage"
     for operation in catalog.operations:
-        cells = operation.name, operation.method, operation.template, _listed(operation), operation.doc or ""
-        yield "\t".join(cells)
+        cells = operation.name, operation.method, operation.template, ", ".join(_names(operation)), operation.doc or ""
+        yield "\t".join(map(_plain, cells))
 
 
 def print_list(console: Console, catalog: Catalog) -> None:
     """Print each operation with its request, its parameters and its page."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=False)
-    table.add_column("operation", no_wrap=True, style="bold")
-    table.add_column("request, parameters, page", overflow="fold")
     for operation in catalog.operations:
-        told = Text(f"{operation.method} {operation.template}")
-        for text, style in ((_listed(operation), "cyan"), (operation.doc or "", "dim")):
-            if text:
-                told.append(f"\n{text}", style)
-        table.add_row(Text(operation.name), told)
-    console.print(table)
+        _print(console, [operation.name], "", "bold")
+        _print(console, [operation.method, operation.template])
+        _print(console, _with_commas(_names(operation)), style="cyan")
+        _print(console, [operation.doc] if operation.doc else [], style="dim")
     checked = sum(operation.is_checked for operation in catalog.operations)
-    console.print(Text(f"{len(catalog.operations)} operations, {checked} with a body that is checked; *: required"))
+    told = f"\n{len(catalog.operations)} operations, {checked} with a body that is checked; *: required"
+    console.print(Text(told), soft_wrap=True)
 
 
-def _listed(operation: Operation) -> str:
+def _names(operation: Operation) -> list[str]:
     named = _named(operation.body)[::-1] if operation.body is not None else []
-    return ", ".join(parameter.name + ("*" if parameter.required else "") for parameter in named)
+    return [parameter.name + ("*" if parameter.required else "") for parameter in named]
 
 
 def print_operation(console: Console, operation: Operation) -> None:
     """Print what is known of `operation`: its names and values, and an example that is right."""
-    console.print(Text(operation.name, style="bold"))
-    console.print(Text(f"{operation.method} {operation.template}"))
-    if operation.doc:
-        console.print(Text(operation.doc, style="dim"))
+    _print(console, [operation.name], "", "bold")
+    _print(console, [operation.method, operation.template], "")
+    _print(console, [operation.doc] if operation.doc else [], "", "dim")
+    if operation.source:
+        _print(console, [f"no page documents it; known from {operation.source}"], "", "dim")
     if operation.deprecated:
-        console.print(Text("deprecated", style="yellow"))
+        _print(console, ["deprecated"], "", "yellow")
+    if operation.media_types:
+        console.print()
+        _print(console, [f"body is {' or '.join(operation.media_types)}: never checked"], "", "bold")
     if operation.body is not None:
         why = "" if operation.is_checked else ", never checked: the service takes names in any case"
-        console.print(Text(f"\nbody{why}", style="bold"))
-        console.print(_table(operation.body))
-        console.print(Text("example", style="bold"))
-        console.print(Text(json.dumps(example_of(operation.body), indent=2, ensure_ascii=False)))
+        console.print()
+        _print(console, [f"body{why} (*: required)"], "", "bold")
+        _print_rows(console, operation.body)
+        console.print()
+        _print(console, ["example"], "", "bold")
+        text = json.dumps(example_of(operation.body), indent=2, ensure_ascii=False)
+        console.print(Text("\n".join(map(_plain, text.split("\n")))), soft_wrap=True)
     if operation.entity is not None:
-        console.print(Text("\nreturns", style="bold"))
-        console.print(_table(operation.entity))
+        console.print()
+        _print(console, ["returns"], "", "bold")
+        _print_rows(console, operation.entity)
         if operation.filterable:
-            console.print(Text(f"$filter takes: {', '.join(operation.filterable)}"))
+            console.print()
+            _print(console, ["$filter takes:", *_with_commas(operation.filterable)], "")
 
 
-def _table(shape: Shape) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("name (*: required)", no_wrap=True)
-    table.add_column("type", no_wrap=True)
-    table.add_column("values", overflow="fold")
-    table.add_column("source", overflow="fold", max_width=16)
+def _print_rows(console: Console, shape: Shape) -> None:
+    """Print each name with its type, and below it, further in, its values and where it comes from."""
     for row in rows(shape):
-        values = Text(", ".join(row.values))
+        before = "  " * (row.depth + 1)
+        name = Text(f"{before}{_plain(row.name)}", "bold")
+        name.append(f"{'*' if row.is_required else ''}  {_plain(row.type)}", "not bold")
+        if row.is_read_only:
+            name.append(", filled in by the service", "not bold")
+        console.print(name, soft_wrap=True)
+        if row.values:
+            _print(console, ["one of", *_with_commas(map(_quoted, row.values))], before + "    ")
         if row.accepted:
-            spellings = (f"{one} ({', '.join(sources)})" if sources else one for one, sources in row.accepted.items())
-            values.append(("\n" if values else "") + f"also accepted: {', '.join(spellings)}", "dim")
-        name = "  " * row.depth + row.name + ("*" if row.is_required else "")
-        table.add_row(Text(name), Text(row.type), values, ", ".join(row.sources))
-    return table
+            further = (
+                f"{_quoted(one)} ({', '.join(sources)})" if sources else _quoted(one)
+                for one, sources in row.accepted.items()
+            )
+            _print(console, ["also accepted:", *_with_commas(further)], before + "    ")
+        if row.sources:
+            _print(console, ["from", *_with_commas(row.sources)], before + "    ", "dim")
+
+
+def _print(console: Console, words: Iterable[str], before: str = "    ", style: str = "") -> None:
+    """Print `words` in lines that each begin with `before`; a word is never broken, however narrow the console."""
+    lines: list[str] = []
+    for word in words:
+        kept = _plain(word)
+        if lines and len(lines[-1]) + 1 + len(kept) <= console.width:
+            lines[-1] += f" {kept}"
+        else:
+            lines.append(before + kept)
+    for line in lines:
+        console.print(Text(line, style), soft_wrap=True)
+
+
+def _with_commas(words: Iterable[str]) -> list[str]:
+    listed = list(words)
+    return [f"{word}," for word in listed[:-1]] + listed[-1:]
+
+
+def _quoted(value: str) -> str:
+    """Return `value` so that it reads as one: in quotes if it holds a comma, or nothing but blanks."""
+    return json.dumps(value, ensure_ascii=False) if "," in value or not value.strip() else value
+
+
+def _plain(text: str) -> str:
+    """Return `text` with what is not printable as JSON escapes it: names may come from anybody's documents."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

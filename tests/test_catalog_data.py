@@ -358,6 +358,16 @@ def test_each_accepted_name_has_a_source(schema: dict[str, Any]) -> None:
         assert all(source in weaker for source in content.get("x-accepted-sources", {}).values()), name
 
 
+def test_what_is_not_null_in_its_only_source_is_required() -> None:
+    assert body_schema("setExclusion")[1] == {"$ref": "#/components/schemas/SetExclusionRequest"}
+    assert DOCUMENTS["defender-endpoint"]["components"]["schemas"]["SetExclusionRequest"]["required"] == ["IsExcluded"]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_nothing_required_is_filled_in_by_the_service(schema: dict[str, Any]) -> None:
+    assert not any(schema["properties"][name].get("readOnly") for name in schema.get("required", ()))
+
+
 @pytest.mark.parametrize(("document", "operation"), BODIES)
 def test_each_body_parameter_has_a_description(document: str, operation: str) -> None:
     for name, content in body_properties(document, body_schema(operation)[1], set()):

@@ -347,6 +347,18 @@ def test_no_name_leaks_from_elsewhere(name: str, place: Place) -> None:
             ["isgmsaUser", "authPassword"],
             id="authentication-as-nowhere",
         ),
+        *(
+            pytest.param("updateIncident", {name: label}, [], id=f"label-{label}")
+            for name, label in [
+                ("classification", "True positive"),
+                ("classification", "False Positive"),
+                ("classification", "Informational, expected activity"),
+                ("determination", "Multi staged attack"),
+                ("determination", "Not enough data to validate"),
+                ("determination", "Security test"),
+            ]
+        ),
+        pytest.param("updateAlert", {"classification": "True positive"}, [], id="heading-of-alerts"),
         pytest.param("initiateInvestigation", {"comment": "c"}, ["Comment"], id="undocumented-action"),
     ],
 )  # fmt: skip
@@ -449,6 +461,26 @@ def test_operation_is_found_by_its_method_alone(documented: Documented) -> None:
 def test_paths_as_the_pages_write_them(path: str, name: str) -> None:
     assert found("GET", "/api/" + path) == name
     assert found("GET", "/api/v1.0/" + path) == name
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/API/machines/1e5bc9d7e413/runliveresponse", "runLiveResponse"),
+        ("GET", "/alerts/da637/domains", "listAlertDomains"),
+        ("GET", "/alerts/da637/ips", "listAlertIps"),
+        ("GET", "/api/machineactions/988cc94e/GetPackageUri", "getInvestigationPackageUri"),
+        ("GET", "/api/remediationtasks/", "listRemediationTasks"),
+        ("GET", "/api/public/avdeviceshealth", "exportDeviceAvHealthJson"),
+        ("GET", "/api/v1.0/public/AvDevicesHealth/", "exportDeviceAvHealthJson"),
+        ("GET", "/api/deviceavinfo", "exportDeviceAvHealthJson"),
+        ("POST", "/v1.0/security/runHuntingQuery", "graphRunHuntingQuery"),
+        # get-agent-details.md writes the path of the whole list once.
+        ("GET", "/api/DeviceAuthenticatedScanAgents", "listScanAgents"),
+    ],
+)
+def test_the_other_paths_that_pages_give_lead_to_the_same_operation(method: str, path: str, name: str) -> None:
+    assert found(method, path) == name
 
 
 def segment_rank(template: str, segment: str) -> int | None:

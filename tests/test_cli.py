@@ -249,7 +249,7 @@ def test_an_operation_is_shown_with_a_body_that_is_right(capsys: pytest.CaptureF
     assert main(["catalog", "show", "isolateMachine"]) == 0
     said = capsys.readouterr().out
     assert "UnManagedDevice" in said
-    assert json.loads(said[said.index("{\n") :]) == {"Comment": "text", "IsolationType": "Full"}
+    assert json.loads(said[said.index("{\n") :]) == {"Comment": "Asked for in ticket 4711", "IsolationType": "Full"}
     assert not [line for line in said.splitlines() if line != line.rstrip()]
 
     assert main(["catalog", "show", "isolateMachine", "--format", "json"]) == 0

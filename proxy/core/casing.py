@@ -48,7 +48,8 @@ class Parameter:
     """One documented parameter; `name` is the spelling that a fix proposes, `accepted` are the others that pass.
 
     `sources` say where the spelling comes from, the strongest first, and `accepted` does so of each other one; empty
-    where nobody wrote it down.
+    where nobody wrote it down. `example` is a value that the documents give, None if none. A read-only parameter is
+    for the service to fill in.
     """
 
     name: str
@@ -56,6 +57,8 @@ class Parameter:
     shape: Shape
     sources: tuple[str, ...] = ()
     accepted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    example: JsonValue = None
+    is_read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,12 +67,12 @@ class Shape:
 
     An array has the shape of its elements; `array_levels` says how deep arrays nest here. `parameters` holds every
     accepted spelling, `by_fold` every folded one that can mean only one parameter; `values` and `value_by_fold` are
-    the same for enumerated values. `types` are the JSON types that may stand
-    here and `element_types` those of the elements of an array, empty if that is unknown; `text_format` is what kind of
-    string is meant, as JSON Schema has it (`date-time`).
+    the same for enumerated values, `choices` has those in the order of the document. `types` are the JSON types
+    that may stand here and `element_types` those of the elements of an array, empty if that is unknown; `text_format`
+    is what kind of string is meant, as JSON Schema has it (`date-time`).
 
     An open object takes names of the caller's own, so that none in it is misspelt; `others` is the shape of what
-    stands under those, if that has one.
+    stands under those, if that has one. `example` is a whole body as the documents give it, None if they do not.
     """
 
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
@@ -82,12 +85,8 @@ class Shape:
     others: Sequence[Shape] = ()
     element_types: frozenset[str] = frozenset()
     text_format: str = ""
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The enumerated values in the order in which they are proposed."""
-        proposed = tuple(self.value_by_fold.values())[::-1]
-        return *proposed, *sorted(self.values.difference(proposed))
+    choices: tuple[str, ...] = ()
+    example: JsonValue = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to compare with."""

@@ -34,7 +34,8 @@ class Operation:
 
     `body` is None where the documentation describes no JSON body; `policed` is false where the service takes
     names in any case. `doc` is the documentation page. `entity` is what a read returns one or many of, None where
-    that is not documented; `filterable` are the properties that its `$filter` takes.
+    that is not documented; `filterable` are the properties that its `$filter` takes. `source` says where the
+    operation itself is known from, where that is no page; `media_types` are those of a body that is no JSON.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Operation:
     deprecated: bool = False
     entity: Shape | None = None
     filterable: tuple[str, ...] = ()
+    source: str | None = None
+    media_types: tuple[str, ...] = ()
 
     @property
     def is_checked(self) -> bool:

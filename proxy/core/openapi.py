@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _READABLE: Final = re.compile(r"3\.[01](?:\.\d+.*)?", re.DOTALL)
 _NAME_LENGTH_AT_MOST: Final = 256
 _JSON_RANGES: Final = frozenset({"*/*", "application/*"})
+_PATH: Final = re.compile(rf"(?:/[^/?#]*){{1,{SEGMENTS_AT_MOST}}}")
 _VARIABLE: Final = re.compile(r"\{([^{}]*)\}")
 _PARAMETER: Final = re.compile(r"\{[^{}/]*\}")
 # What a path item holds beside its operations; those of TRACE are not read, as the proxy does not forward it.
@@ -206,7 +207,15 @@ class _Reader:
     def _operation(
         self, path: str, method: str, content: Mapping[str, JsonValue], item: _Fields, place: Place
     ) -> Iterator[_Described]:
-        templates = tuple(base + path for base in self._bases(content, item, place))
+        further = content.get("x-alternate-paths", [])
+        if not (isinstance(further, list) and all(isinstance(one, str) and _PATH.fullmatch(one) for one in further)):
+            self.references.report(
+                place.below("x-alternate-paths"),
+                f"must be a list of paths, each of 1 to {SEGMENTS_AT_MOST} segments and with a slash first",
+            )
+            further = []
+        bases = self._bases(content, item, place)
+        templates = tuple(base + one for one in dict.fromkeys((path, *further)) for base in bases)
         name = content.get("operationId")
         if name is None or name == "":
             # What a request to it looks like: unique, and nothing to guess. OpenTelemetry calls spans alike.
@@ -223,16 +232,21 @@ class _Reader:
         if not (isinstance(filterable, list) and all(isinstance(one, str) for one in filterable)):
             self.references.report(place.below("x-filterable"), "must be a list of names")
             filterable = []
+        body = self._body(content.get("requestBody"), place.below("requestBody"))
         operation = Operation(
             name,
             method,
             RouteTemplate(templates[0]),
-            self._body(content.get("requestBody"), place.below("requestBody")),
+            body,
             policed=self._flag(self._content, "x-case-sensitive", ROOT) is not False
             and self._flag(content, "x-case-sensitive", place) is not False,
             doc=self.references.checked(content.get("x-doc"), str, place.below("x-doc")),
             deprecated=self._flag(content, "deprecated", place) is True,
             filterable=tuple(filterable),
+            source=self.references.checked(content.get("x-source"), str, place.below("x-source")),
+            media_types=self._media_types(content.get("requestBody"), place.below("requestBody"))
+            if body is None
+            else (),
         )
         yield _Described(operation, templates, place, content.get("responses"), place.below("responses"))
 
@@ -266,7 +280,8 @@ class _Reader:
             self.notes.append(
                 self.references.problem(schemas[0][1], "the body names no properties: there is nothing to compare with")
             )
-        return shape
+        example = self._example(media, media_place)
+        return shape if example is None else replace(shape, example=example)
 
     def _media(self, body: _Fields, place: Place) -> tuple[Mapping[str, JsonValue], Place]:
         """Return what a body or response, which stands at `place`, may be sent as, and the place where that stands."""
@@ -279,13 +294,32 @@ class _Reader:
             )
         return media, place
 
-    def _json_schemas(self, media: Mapping[JsonValue, JsonValue], place: Place) -> list[tuple[JsonValue, Place]]:
-        """Return the schemas of what may be sent as JSON; a range such as `*/*` counts where no JSON is named."""
+    def _media_types(self, content: JsonValue, place: Place) -> tuple[str, ...]:
+        """Return the media types that a request's body may have."""
+        media, _ = (self._fields(content, place) or {}).get("content", (None, place))
+        return tuple(map(str, media)) if isinstance(media, dict) else ()
+
+    def _json_media(self, media: Mapping[JsonValue, JsonValue], place: Place) -> list[tuple[_Fields, Place]]:
+        """Return what is said of bodies that are JSON; a range such as `*/*` counts where no JSON is named."""
         by_type = {str(key): (value, place.below(key)) for key, value in media.items()}
         named = [entry for key, entry in by_type.items() if is_json_media_type(key)] or [
             entry for key, entry in by_type.items() if key.partition(";")[0].strip(" \t") in _JSON_RANGES
         ]
-        return [(self._fields(value, there) or {}).get("schema", ({}, there)) for value, there in named]
+        return [(self._fields(value, there) or {}, there) for value, there in named]
+
+    def _json_schemas(self, media: Mapping[JsonValue, JsonValue], place: Place) -> list[tuple[JsonValue, Place]]:
+        """Return the schemas of what may be sent as JSON."""
+        return [one.get("schema", ({}, there)) for one, there in self._json_media(media, place)]
+
+    def _example(self, media: Mapping[JsonValue, JsonValue], place: Place) -> JsonValue:
+        """Return the first example of a JSON body that stands beside a schema or in it."""
+        for one, _ in self._json_media(media, place):
+            example, _ = one.get("example", (None, place))
+            if example is None and "schema" in one:
+                example = self._schemas.example(*one["schema"])
+            if example is not None:
+                return example
+        return None
 
     def _entity(self, content: JsonValue, place: Place) -> Shape | None:
         """Return the shape of what a read returns, one or many of them; None where that is not told."""

@@ -60,17 +60,27 @@ class TooManyNamesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Spelling:
-    """Where a name is spelt like that, and the further spellings that are accepted, each with its own sources."""
+    """Where a name is spelt like that, the further spellings that are accepted, each with its own sources, and values.
+
+    See `Parameter` for the values.
+    """
 
     sources: tuple[str, ...] = ()
     accepted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    example: JsonValue = None
+    is_read_only: bool = False
 
     def __or__(self, other: _Spelling) -> _Spelling:
         accepted = {
             name: _merged(self.accepted.get(name, ()), other.accepted.get(name, ()))
             for name in (*self.accepted, *other.accepted)
         }
-        return _Spelling(_merged(self.sources, other.sources), accepted)
+        return _Spelling(
+            _merged(self.sources, other.sources),
+            accepted,
+            other.example if self.example is None else self.example,
+            self.is_read_only or other.is_read_only,
+        )
 
 
 def _merged(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
@@ -176,6 +186,11 @@ class Schemas:
             self._fill(*pending.pop(), pending)
         return shape
 
+    def example(self, value: JsonValue, place: Place) -> JsonValue:
+        """Return the example that a schema gives, the one beside a `$ref` before what that leads to."""
+        beside = value.get("example") if isinstance(value, dict) else None
+        return self._schema(value, place).value.get("example") if beside is None else beside
+
     # Reading: one schema, as it stands.
 
     def _schema(self, value: JsonValue, place: Place) -> _Schema:
@@ -264,7 +279,8 @@ class Schemas:
         owners: dict[str, str] = {}
         for key, content in (self._references.checked(properties, dict, place.below("properties")) or {}).items():
             name, here = str(key), place.below("properties", key)
-            names[name] = (False, (self._schema(content, here).number,))
+            schema = self._schema(content, here)
+            names[name] = (False, (schema.number,))
             accepted = content.get("x-accepted-names", []) if isinstance(content, dict) else []
             if not _is_texts(accepted):
                 self._references.report(here.below("x-accepted-names"), "must be a list of names")
@@ -277,8 +293,15 @@ class Schemas:
             source = content.get("x-source") if isinstance(content, dict) else None
             further = content.get("x-accepted-sources") if isinstance(content, dict) else None
             by_spelling = further if isinstance(further, dict) else {}
-            spelling_of = _Spelling(_texts(source), {one: _texts(by_spelling.get(one)) for one in accepted})
-            if spelling_of.accepted or spelling_of.sources:
+            # What stands beside a `$ref` goes before what that leads to.
+            given = content if isinstance(content, dict) else {}
+            spelling_of = _Spelling(
+                _texts(source),
+                {one: _texts(by_spelling.get(one)) for one in accepted},
+                self.example(content, here),
+                given.get("readOnly", schema.value.get("readOnly")) is True,
+            )
+            if spelling_of != _PLAIN_SPELLING:
                 spellings[name] = spelling_of
         return names, spellings
 
@@ -559,7 +582,7 @@ class Schemas:
                 values = view.strings or ()
                 shape = Shape(
                     lists.parameters, lists.by_fold, frozenset(values), _by_fold(values), levels, types,
-                    view.is_open, lists.others, text_format=view.text_format,
+                    view.is_open, lists.others, text_format=view.text_format, choices=values,
                 )  # fmt: skip
                 pending.append((state, view, lists))
             else:
@@ -605,7 +628,10 @@ class Schemas:
         for name, values in view.names.items():
             of_name = view.spellings.get(name, _PLAIN_SPELLING)
             shape = self._started(values, pending)
-            parameter = Parameter(name, name in view.required, shape, of_name.sources, of_name.accepted)
+            parameter = Parameter(
+                name, name in view.required, shape, of_name.sources, of_name.accepted, of_name.example,
+                of_name.is_read_only,
+            )  # fmt: skip
             lists.parameters[name] = parameter
             spellings.update(dict.fromkeys(of_name.accepted, parameter))
         # The name of one parameter may be a further spelling of another, where two schemas disagree: it is the name.

@@ -50,6 +50,24 @@ def problems(*contents: object) -> list[tuple[str, str, str]]:
     return [(problem.document, problem.pointer, problem.message) for problem in caught.value.problems]
 
 
+def test_an_operation_has_the_further_paths_that_it_lists() -> None:
+    described = {"operationId": "brew", "x-alternate-paths": ["/coffee/{id}", "/brews/{id}"]}
+    catalog = compiled({"openapi": "3.1.0", "servers": [{"url": "/v1"}], "paths": {"/brews/{id}": {"get": described}}})
+
+    assert [operation.template for operation in catalog.operations] == ["/v1/brews/{id}"]
+    assert {catalog.match("GET", f"/v1/{path}/7").name for path in ("brews", "coffee")} == {"brew"}
+
+
+@pytest.mark.parametrize("further", ["/coffee", [5], ["coffee"], ["/coffee?hot"], ["/c" * 101], [None]])
+def test_further_paths_are_a_list_of_paths(further: object) -> None:
+    described = {"operationId": "brew", "x-alternate-paths": further}
+
+    [(_, place, told)] = problems({"openapi": "3.1.0", "paths": {"/brews": {"get": described}}})
+
+    assert place == "/paths/~1brews/get/x-alternate-paths"
+    assert told.startswith("must be a list of paths")
+
+
 def test_operation_is_told_as_documented() -> None:
     content = openapi(
         {"/api/Things/{id}": {"post": with_body({"properties": {"Name": {}}}, "Do", **{"x-doc": "do.md"})}}
