@@ -126,7 +126,7 @@ class _Course:
         self._failure: Failure | None = None
         self._resend: str | None = None
         self._defect: str | None = None
-        self._is_sending = False
+        self._outgoing: RawResponse | None = None
         self._request_id = _request_id(self._fields)
 
     async def run(self) -> web.StreamResponse:
@@ -156,7 +156,8 @@ class _Course:
                 raise
             self._failure = self._failure or Failure.SHUTTING_DOWN
             if self._status is not None:
-                # Half a response is out. The connection ends next, and the client sees that it is not whole.
+                # Half a response is out.
+                self._break_off()
                 raise
             return await self._give(reply_of(Failure.SHUTTING_DOWN, new_target()))
         except ConnectionError:
@@ -168,6 +169,7 @@ class _Course:
             self._failure = Failure.INTERNAL_ERROR
             self._defect = _place(error)
             if self._status is not None:
+                self._break_off()
                 raise ConnectionAbortedError from error
             return await self._give(reply_of(Failure.INTERNAL_ERROR, new_target()))
 
@@ -297,8 +299,6 @@ class _Course:
             finally:
                 self._waited_s += perf_counter() - began
             if not piece:
-                if self._is_sending:
-                    self._request_is_complete()
                 return
             self._request_bytes += len(piece)
             if limits.body_bytes and self._request_bytes > limits.body_bytes:
@@ -314,18 +314,26 @@ class _Course:
             length = len(body)
         began = perf_counter()
         waited_s = self._waited_s
-        self._is_sending = True
-        if isinstance(body, bytes):
-            self._request_is_complete()
         try:
             response = await self._exchange.upstream.send(
-                UpstreamRequest(request.method, target, headers.end_to_end_request(self._fields, version), body, length)
+                UpstreamRequest(
+                    request.method,
+                    target,
+                    headers.end_to_end_request(self._fields, version),
+                    body,
+                    length,
+                    self._request_is_complete,
+                )
             )
         finally:
             self._upstream_s = perf_counter() - began
             self._waited_s = waited_s + self._upstream_s
         self._resend = response.resend
         return response
+
+    def _break_off(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing.break_off()
 
     def _request_is_complete(self) -> None:
         """Go on without the client from here, if the request may change something.
@@ -355,6 +363,7 @@ class _Course:
         fields = self._tagged(fields)
         length = len(body) if body and is_whole else response.length
         outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")
+        self._outgoing = outgoing
         self._status = response.status
         self._response_bytes = len(body)
         await outgoing.prepare(self._request)

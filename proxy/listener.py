@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import struct
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +21,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.core import headers
 from proxy.core.failure import Failure
 from proxy.errors import UnusableInputError
+from proxy.progress import reset
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -122,10 +121,10 @@ class RawResponse(web.StreamResponse):
         transport = self._req.transport if self._req is not None else None
         if transport is None:
             return
-        if self._ends_with_connection and (sock := transport.get_extra_info("socket")) is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
-        transport.close()
+        if self._ends_with_connection:
+            reset(transport)
+        else:
+            transport.close()
 
     def send_head(self) -> None:
         """Send the head now, before any piece of the body is here."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import array
 import asyncio
+import socket
+import struct
 import sys
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 _LOOKS: Final = 4
@@ -22,16 +25,25 @@ class Watch:
     """Ends a connection whose peer takes nothing of what is written within the block for `timeout_s`.
 
     The kernel's own buffer counts: a peer that reads a little at a time makes progress long before there is room
-    for more.
+    for more. Once `is_idle_talk` says that nobody depends on what is written, the connection is left alone.
 
     Raises:
         StalledError: at the end of the block, in place of whatever the end of the connection led to.
     """
 
-    __slots__ = ("_has_stalled", "_idle_looks", "_interval_s", "_loop", "_timer", "_transport", "_unread_bytes")
+    __slots__ = (
+        *("_has_stalled", "_idle_looks", "_interval_s", "_is_idle_talk", "_loop", "_timer", "_transport"),
+        "_unread_bytes",
+    )
 
-    def __init__(self, transport: asyncio.WriteTransport | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport | None,
+        timeout_s: float,
+        is_idle_talk: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._transport = transport
+        self._is_idle_talk = is_idle_talk
         self._interval_s = timeout_s / _LOOKS
         self._loop = asyncio.get_running_loop()
         self._unread_bytes: int | None = None
@@ -53,7 +65,8 @@ class Watch:
 
     def _look(self) -> None:
         self._timer = None
-        if self._transport is None or self._transport.is_closing():
+        # One that is closing still holds what it has to send, and its peer may never take it.
+        if self._transport is None or self._is_idle_talk():
             return
         unread_bytes = unread_by_peer(self._transport)
         if self._unread_bytes is None or unread_bytes < self._unread_bytes:
@@ -65,7 +78,15 @@ class Watch:
             self._timer = self._loop.call_later(self._interval_s, self._look)
         else:
             self._has_stalled = True
-            self._transport.abort()
+            reset(self._transport)
+
+
+def reset(transport: asyncio.WriteTransport) -> None:
+    """End the connection so that its peer sees that something is missing: an orderly end could be that of a body."""
+    plug = transport.get_extra_info("socket")
+    if plug is not None and plug.fileno() >= 0:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def unread_by_peer(transport: asyncio.WriteTransport) -> int:
@@ -73,12 +94,13 @@ def unread_by_peer(transport: asyncio.WriteTransport) -> int:
 
     Without a TCP socket below, or on a system that does not tell, it is what the process itself still holds.
     """
-    return transport.get_write_buffer_size() + _in_kernel(transport)
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    # TLS writes to a transport of its own, of which asyncio tells nobody.
+    return transport.get_write_buffer_size() + (below.get_write_buffer_size() if below else 0) + _in_kernel(transport)
 
 
 if sys.platform in {"linux", "darwin"}:
     import fcntl
-    import socket
 
     # tcp(7): SIOCOUTQ, "the amount of unsent data in the socket send queue", of which acknowledged data is no part.
     # macOS has the same as an option of the socket: SO_NWRITE in <sys/socket.h>.
@@ -94,8 +116,8 @@ if sys.platform in {"linux", "darwin"}:
                 return int(plug.getsockopt(socket.SOL_SOCKET, _SO_NWRITE))
             held = array.array("i", [0])
             fcntl.ioctl(plug.fileno(), _SIOCOUTQ, held)
-        except OSError:
-            return 0
+        except (OSError, ValueError):
+            return 0  # it has just been closed
         return held[0]
 
 else:

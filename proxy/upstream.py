@@ -30,7 +30,7 @@ from proxy.core.failure import Failure
 from proxy.progress import StalledError, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from aiohttp.connector import Connection
     from aiohttp.http_parser import RawResponseMessage
@@ -63,6 +63,8 @@ class UpstreamRequest:
     fields: Fields
     body: Body = b""
     length: int | None = None
+    when_whole: Callable[[], None] = lambda: None
+    """Called when the last of the request goes to a connection: from then on the upstream may carry it out."""
 
 
 class UpstreamResponse(Protocol):
@@ -395,11 +397,12 @@ class _Response:
         )
         head = self._leg.head_of(request)
         if isinstance(request.body, bytes):
+            request.when_whole()
             transport.write(head + request.body)
             await self._read_head()
         else:
             transport.write(head)
-            await self._read_head_while_sending(request.body, is_chunked=request.length is None)
+            await self._read_head_while_sending(request, request.body)
         self._length = None if self._head.chunked else _length_of(self._fields)
         self._is_delimited_by_close = self._length is None and not self._head.chunked
         if not self._payload.is_eof():
@@ -430,12 +433,15 @@ class _Response:
         )
         if self._upload is not None:
             self._upload.cancel()
+        if not is_sent:
+            # What is still to go out must not: the end of it would make the request whole.
+            self._protocol.abort()
         is_reusable = is_sent and self._message is not None and self._payload.is_eof()
         self._leg.release(connection, is_reusable=is_reusable)
 
-    async def _read_head_while_sending(self, body: AsyncIterator[bytes], *, is_chunked: bool) -> None:
+    async def _read_head_while_sending(self, request: UpstreamRequest, body: AsyncIterator[bytes]) -> None:
         """Read the head while `body` is still going out: an upstream may answer before it has read all of it."""
-        self._upload = asyncio.create_task(self._send_body(body, is_chunked=is_chunked))
+        self._upload = asyncio.create_task(self._send_body(request, body))
         head = asyncio.create_task(self._next_head())
         try:
             await asyncio.wait({self._upload, head}, return_when=asyncio.FIRST_COMPLETED)
@@ -450,13 +456,14 @@ class _Response:
             with suppress(asyncio.CancelledError, UpstreamError):
                 await head
 
-    async def _send_body(self, body: AsyncIterator[bytes], *, is_chunked: bool) -> None:
+    async def _send_body(self, request: UpstreamRequest, body: AsyncIterator[bytes]) -> None:
         writer = StreamWriter(self._protocol, asyncio.get_running_loop())
-        if is_chunked:
+        if request.length is None:
             writer.enable_chunking()
         async for piece in body:
             if not await self._is_taken(writer.write(piece)):
                 return
+        request.when_whole()
         await self._is_taken(writer.write_eof())
 
     async def _is_taken(self, writing: Awaitable[None]) -> bool:
@@ -468,7 +475,8 @@ class _Response:
             UpstreamError: it has read nothing for too long.
         """
         try:
-            with Watch(self._protocol.transport, self._leg.idle_timeout_s):
+            # With the response here, what the upstream does not read of the request is its own affair.
+            with Watch(self._protocol.transport, self._leg.idle_timeout_s, lambda: self._message is not None):
                 await writing
         except StalledError as error:
             raise UpstreamError(Failure.CONNECTION_WRITE_TIMEOUT) from error

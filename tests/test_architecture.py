@@ -54,7 +54,7 @@ SHELL = {
     "documents": row("core", "yaml"),
     "errors": row(),
     "exchange": row("core listener progress settings telemetry upstream", "aiohttp"),
-    "listener": row("core errors settings", "aiohttp"),
+    "listener": row("core errors progress settings", "aiohttp"),
     "logs": row("", "structlog"),
     "metadata": row("core errors", "defusedxml yaml"),
     "progress": row(),

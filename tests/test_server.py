@@ -296,6 +296,24 @@ async def test_what_takes_longer_than_the_drain_is_told_so(start: Start, simulat
     assert (event["failure"], event["status"], event["level"]) == ("shutting_down", 503, "error")
 
 
+async def test_a_response_that_ends_with_its_connection_looks_whole_to_nobody(
+    start: Start, simulator: Simulator
+) -> None:
+    """To a client of HTTP/1.0 an orderly end of the connection is the end of the body."""
+    sidecar = await start(timeout_s="0.3")
+    reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+    writer.write(b"GET /api/machines HTTP/1.0\r\nX-Simulate: trickle=0.05, size=100000000\r\n\r\n")
+    await arrived(simulator)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+    sidecar.signal(signal.SIGTERM)
+
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+    assert await sidecar.ended(within_s=4) == 0
+
+
 async def test_a_response_that_takes_longer_than_the_drain_is_broken_off(start: Start, simulator: Simulator) -> None:
     sidecar = await start(timeout_s="0.3")
     running = asyncio.create_task(sidecar.get("/api/machines", "trickle=0.05, size=100000000"))

@@ -242,6 +242,28 @@ class TestNoResponse:
         assert response["X-Error-Origin"] == "proxy"
         assert proxied.sample("upstream_failures_total", failure="connection_write_timeout") == 1
 
+    async def test_an_upstream_that_answers_early_and_reads_no_more(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """The answer is whole, whatever becomes of the rest of the request."""
+
+        async def early(_upstream: Upstream, wire: Wire) -> None:
+            await wire.head()
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+            for _ in range(10):
+                await asyncio.sleep(0.1)
+                await wire.send(b"x")
+            await asyncio.sleep(60)
+
+        upstream = await start_upstream(early)
+        proxied = await start_proxy(upstream.url, {"upstream.idle_timeout_s": "0.3"})
+        wire = await dial(proxied)
+        wire.writer.write(b"PUT /upload HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 30000000\r\n\r\n")
+        wire.writer.write(bytes(30_000_000))
+        response = await wire.message()
+        assert (response.status, response.body, response.is_whole) == (200, b"x" * 10, True)
+
 
 class TestHalfAResponse:
     """The client must see that a body is not whole: never a clean end."""
@@ -701,6 +723,44 @@ class TestClientLeaves:
         assert (event["status"], event["error_code"], event["origin"]) == (403, "Forbidden", "upstream")
         assert event["target_source"] == "envelope"
         assert proxied.sample("errors_total", code="Forbidden", status="403", origin="upstream") == 1
+        await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
+
+    async def test_before_anything_could_be_changed(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """What waits for a connection is not sent for a client that has left: it may have asked elsewhere."""
+        answer = asyncio.Event()
+
+        async def slow(upstream: Upstream, wire: Wire) -> None:
+            while True:
+                await upstream.request(wire)
+                await answer.wait()
+                await wire.send(OK)
+
+        upstream = await start_upstream(slow)
+        proxied = await start_proxy(upstream.url, {"upstream.max_connections": "1"})
+        first, second = await dial(proxied), await dial(proxied)
+        await first.send(b"GET /api HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        await proxied.until(lambda: upstream.requests)
+        await second.send(b"DELETE /api/indicators/1 HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        await proxied.until(lambda: proxied.sample("requests_in_flight") == 2)
+        second.reset()
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "client_disconnected"
+        answer.set()
+        assert (await first.message()).body == b"ok"
+        await asyncio.sleep(0.1)
+        assert [request.start_line for request in upstream.requests] == [b"GET /api HTTP/1.1"]
+
+    async def test_it_says_that_it_will_send_no_more_and_reads_nothing(
+        self, start_proxy: StartProxy, simulator: Simulator, dial: Dial
+    ) -> None:
+        proxied = await start_proxy(simulator.url, {"downstream.write_timeout_s": "0.3"})
+        wire = await dial(proxied)
+        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await wire.send(b"GET /_simulate/size=100000000/api HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        await asyncio.sleep(0.2)
+        wire.writer.write_eof()
+        await proxied.lines.event("proxy_error")
         await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
 
     async def test_the_drain_waits_for_what_is_carried_on(
