@@ -9,6 +9,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -156,12 +157,21 @@ def _catalog_validate(options: argparse.Namespace) -> int:
 def _catalog_import_metadata(options: argparse.Namespace) -> int:
     from proxy import metadata  # noqa: PLC0415 - the proxy itself reads no XML
 
+    if options.compare and options.output:
+        raise UnusableInputError("--output: --compare writes to standard output alone; leave one of the two out")
+    if options.format == "json" and not options.compare:
+        raise UnusableInputError("--format json: is for --compare, a document is always YAML; leave it out")
+    path = Path(options.file)
     documents = [document.content for document in shipped_documents()]
-    imported = metadata.import_metadata(Path(options.file), documents, prefix=options.prefix, takes_all=options.all)
     if options.compare:
-        comparison = metadata.compare_with(documents, imported)
-        print(metadata.render_json(comparison) if options.format == "json" else metadata.render_text(comparison))
+        comparison = metadata.compare_metadata(path, documents, prefix=options.prefix)
+        if options.format == "json":
+            print(metadata.render_json(comparison))
+        else:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else metadata.PIPED_WIDTH
+            print(metadata.render_text(comparison, width))
         return EXIT_FAILED if comparison else EXIT_OK
+    imported = metadata.import_metadata(path, documents, prefix=options.prefix, takes_all=options.all)
     text = metadata.to_yaml(imported.document)
     if options.output:
         metadata.save(text, imported, Path(options.output))

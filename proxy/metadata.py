@@ -25,7 +25,7 @@ from proxy.core.csdl import CsdlError, Note, Service, Translation, read_service,
 from proxy.errors import UnusableInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterator
 
     from proxy.core.model import JsonValue
 
@@ -35,10 +35,11 @@ ELEMENTS_AT_MOST: Final = 300_000
 DEPTH_AT_MOST: Final = 100
 
 STANDARD_INPUT: Final = Path("-")
+PIPED_WIDTH: Final = 110
 
 _NOTES_SHOWN: Final = 20
-_WIDTH: Final = 110
-_LABELS_AT_MOST: Final = 72
+_NARROWEST: Final = 40
+_BELOW: Final = " " * 6
 
 _SAVE_AGAIN: Final = "save the whole answer to GET /api/$metadata, sent with a token and `Accept: application/xml`"
 
@@ -67,11 +68,10 @@ class MetadataError(UnusableInputError):
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A service's metadata as a catalog document; `everything` also holds what the catalog has already."""
+    """A service's metadata as a catalog document."""
 
     path: Path
     translation: Translation
-    everything: dict[str, JsonValue]
     notes: tuple[Note, ...]
 
     @property
@@ -81,7 +81,7 @@ class Imported:
 
 
 def import_metadata(
-    path: Path, catalog: Iterable[JsonValue], *, prefix: str = "/api", takes_all: bool = False
+    path: Path, catalog: Collection[JsonValue], *, prefix: str = "/api", takes_all: bool = False
 ) -> Imported:
     """Return the catalog document that the OData metadata in the file at `path` amounts to; `-` is standard input.
 
@@ -98,22 +98,47 @@ def import_metadata(
     names = {operation.name for operation in known}
     try:
         service: Service = read_service(_tree(path))
-        everything = translate(service, prefix, taken=names)
         keys = () if takes_all else {operation.key for operation in known}
-        wanted = translate(service, prefix, known=keys, taken=names)
+        translation = translate(service, prefix, known=keys, taken=names)
     except CsdlError as error:
         raise MetadataError(f"{_place(path, error.element)}: {error}") from error
-    return Imported(path, wanted, everything.document, (*service.notes, *wanted.notes))
+    return Imported(path, translation, (*service.notes, *translation.notes))
 
 
-def compare_with(catalog: Iterable[JsonValue], imported: Imported) -> Comparison:
-    """Return what the metadata says that the documents of the `catalog` do not, and where the two disagree."""
-    return compare(catalog, imported.everything)
+def compare_metadata(path: Path, catalog: Collection[JsonValue], *, prefix: str = "/api") -> Comparison:
+    """Return what the file at `path` says that the documents of the `catalog` do not, and where the two disagree.
+
+    Raises:
+        MetadataError: as `import_metadata` does.
+    """
+    return compare(catalog, import_metadata(path, catalog, prefix=prefix, takes_all=True).document)
 
 
 def to_yaml(document: JsonValue) -> str:
     """Return a document as YAML, its names in the order they have."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+    head = {name: content for name, content in document.items() if name not in {"paths", "components"}}
+    return "".join(
+        (
+            _dumped(head),
+            *_dumped_members("paths", document["paths"]),
+            "components:\n",
+            *_dumped_members("schemas", document["components"]["schemas"], "  "),
+        )
+    )
+
+
+def _dumped_members(name: str, content: JsonValue, indent: str = "") -> Iterator[str]:
+    """Yield the YAML of a mapping under its name, one member at a time: all at once take many times the memory."""
+    yield f"{indent}{name}:\n" if content else f"{indent}{name}: {{}}\n"
+    indent += "  "
+    for member in content.items():
+        yield textwrap.indent(_dumped(dict([member]), len(indent)), indent)
+
+
+def _dumped(content: JsonValue, indent: int = 0) -> str:
+    return yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120 - indent
+    )
 
 
 def save(text: str, imported: Imported, output: Path) -> None:
@@ -172,19 +197,25 @@ _HEADINGS: Final = {
 }
 
 
-def render_text(comparison: Comparison) -> str:
-    """Return a comparison as text for people: a section a kind of difference, a row a finding."""
+def render_text(comparison: Comparison, width: int = PIPED_WIDTH) -> str:
+    """Return a comparison as text for people: a section a kind of difference, a row a finding.
+
+    Lines are folded to `width`, but names are not broken.
+    """
+    width = max(width, _NARROWEST)
+    labels_at_most = width - width // 3 - 4
     both = f"{_count(comparison.operations, 'operation')} and {_count(comparison.types, 'type')}"
-    lines = [f"Both have {both}. {_count(len(comparison.findings), 'difference')}."]
+    lines = _wrapped(f"Both have {both}. {_count(len(comparison.findings), 'difference')}.", width)
     for kind, heading in _HEADINGS.items():
         findings = [finding for finding in comparison.findings if finding.kind is kind]
         if findings:
-            lines += ("", f"{heading} ({len(findings)})")
+            lines += ("", *_wrapped(f"{heading} ({len(findings)})", width))
             place = max(len(finding.place) for finding in findings)
             name = max(len(finding.name) for finding in findings)
             for finding in findings:
                 label = f"{finding.place:<{place}}  {finding.name:<{name}}".rstrip() if name else finding.place
-                lines += _row(f"  {label:<{min(place + bool(name) * (name + 2), _LABELS_AT_MOST)}}  ", _told(finding))
+                padded = f"  {label:<{min(place + bool(name) * (name + 2), labels_at_most)}}  "
+                lines += _row(padded, _told(finding), width)
     return "\n".join(lines) + "\n"
 
 
@@ -202,15 +233,27 @@ def _told(finding: Finding) -> str:
     return service
 
 
-def _row(label: str, text: str) -> list[str]:
-    """Return a row, its text wrapped beside the label."""
-    wrapped = textwrap.wrap(
-        text, max(_WIDTH - len(label), _WIDTH // 3), break_long_words=False, break_on_hyphens=False
-    ) or [""]
-    return [(label + wrapped[0]).rstrip(), *(" " * len(label) + line for line in wrapped[1:])]
+def _row(label: str, text: str, width: int) -> list[str]:
+    """Return a row, its text wrapped beside the label, or below it where there is too little room."""
+    if not text:
+        return [label.rstrip()]
+    beside = width - len(label)
+    longest = max(map(len, text.split()))
+    if beside < max(longest, min(len(text), width // 3)):
+        return [label.rstrip(), *(_BELOW + line for line in _wrapped(text, width - len(_BELOW)))]
+    first, *others = _wrapped(text, beside)
+    return [label + first, *(" " * len(label) + line for line in others)]
 
 
-class _Dumper(yaml.SafeDumper):
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+# The one in C is several times as fast, but not built everywhere.
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]
     """Writes out again what stands in a document twice, where others would refer to it."""
 
     def ignore_aliases(self, _data: Any) -> bool:

@@ -344,6 +344,55 @@ def test_metadata_is_compared_with_the_catalog(tmp_path: Path, capsys: pytest.Ca
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("terminal", "width"), [(None, 110), (60, 60), (150, 150)], ids=["piped", "narrow-terminal", "wide-terminal"]
+)
+def test_a_comparison_is_folded_to_the_terminal(
+    terminal: int | None,
+    width: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = "".join(f'<Parameter Name="Parameter{index}" Type="Edm.Int32"/>' for index in range(50))
+    metadata = tmp_path / "metadata.xml"
+    metadata.write_text(METADATA.replace("</Action>", taken + "</Action>"), "utf-8")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal is not None)
+    monkeypatch.setenv("COLUMNS", str(terminal or 70))
+
+    assert main(["catalog", "import-metadata", str(metadata), "--compare"]) == 1
+
+    longest = max(map(len, capsys.readouterr().out.splitlines()))
+    assert width - len("Parameter10, ") < longest <= width
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--compare", "--output", "new.yaml"], "--output: --compare writes to standard output alone"),
+        (["--format", "json"], "--format json: is for --compare"),
+    ],
+    ids=["output-of-a-comparison", "format-of-a-document"],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metadata.xml").write_text(METADATA, "utf-8")
+
+    assert main(["catalog", "import-metadata", "metadata.xml", *flags]) == 2
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"defender-sidecar: {message}")
+    assert len(said.err.splitlines()) == 1
+    assert not (tmp_path / "new.yaml").exists()
+
+
 # A reader that has seen enough, as `head` has.
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,7 @@ from proxy.metadata import (
     STANDARD_INPUT,
     Imported,
     MetadataError,
-    compare_with,
+    compare_metadata,
     import_metadata,
     render_json,
     render_text,
@@ -147,7 +148,7 @@ def test_what_the_catalog_has_is_left_out_unless_all_is_asked_for(file: Callable
     everything = imported(path, takes_all=True)
     assert len(everything.translation.written) == 4
     assert everything.translation.left_out == ()
-    assert everything.document == everything.everything == imported(path).everything
+    assert everything.document["paths"].keys() > imported(path).document["paths"].keys()
 
 
 def test_a_name_that_the_catalog_has_given_away_is_not_given_again(file: Callable[..., Path]) -> None:
@@ -182,8 +183,33 @@ def test_the_document_is_written_in_order_and_without_references(file: Callable[
     assert text == to_yaml(imported(file(XML), takes_all=True).document)
 
 
+def test_a_document_without_anything_new_is_written_too(file: Callable[..., Path]) -> None:
+    everything = imported(file(XML), takes_all=True).document
+
+    document = import_metadata(file(XML), [everything]).document
+
+    assert (document["paths"], document["components"]["schemas"]) == ({}, {})
+    assert yaml.safe_load(to_yaml(document)) == document
+
+
+def test_writing_a_document_takes_little_more_memory_than_the_text(file: Callable[..., Path]) -> None:
+    properties = "".join(f'<Property Name="p{index}" Type="Edm.String"/>' for index in range(1_000))
+    types = "".join(f'<EntityType Name="T{index}" BaseType="Bar.Machine"/>' for index in range(5))
+    sets = "".join(f'<EntitySet Name="S{index}" EntityType="Bar.T{index}"/>' for index in range(5))
+    content = XML.replace("<EnumType", types + "<EnumType").replace("</EntityContainer>", sets + "</EntityContainer>")
+    document = imported(file(content.replace("<Property ", properties + "<Property ", 1))).document
+
+    tracemalloc.start()
+    text = to_yaml(document)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert yaml.safe_load(text) == document
+    assert peak < 20 * len(text)
+
+
 def test_the_comparison_tells_what_the_service_knows_and_where_it_disagrees(file: Callable[..., Path]) -> None:
-    comparison = compare_with([CATALOG], imported(file(XML)))
+    comparison = compare_metadata(file(XML), [CATALOG])
 
     assert render_text(comparison) == (
         "Both have 2 operations and 1 type. 7 differences.\n"
@@ -210,7 +236,7 @@ def test_the_comparison_tells_what_the_service_knows_and_where_it_disagrees(file
         "  isolateMachine  Comment  service: may be null or left out; catalog: required\n"
     )
     assert comparison
-    assert not compare_with([imported(file(XML)).everything], imported(file(XML)))
+    assert not compare_metadata(file(XML), [imported(file(XML), takes_all=True).document])
 
 
 def test_no_difference_is_told_as_such() -> None:
@@ -229,8 +255,33 @@ def test_long_rows_are_wrapped_beside_their_label() -> None:
     assert " ".join(rows).split()[2:] == [f"{name}," for name in names[:-1]] + [names[-1]]
 
 
+@pytest.mark.parametrize("width", [40, 80, 110])
+def test_rows_are_folded_to_the_width_asked_for(width: int) -> None:
+    names = ("x" * 30, *(f"name{index}" for index in range(20)))
+    comparison = Comparison(
+        2,
+        1,
+        (
+            Finding(Difference.ACTION, "POST /api/Machines/{id}/IsolateMore", "", names),
+            Finding(Difference.ACTION, "POST /brew", "", ("Origin",)),
+            Finding(Difference.READ, "GET /api/" + "x" * 200, "", ()),
+        ),
+    )
+
+    actions, reads = render_text(comparison, width).split("\n\n")[1:]
+
+    assert max(map(len, actions.splitlines())) <= width
+    words = actions.replace(",", "").split()
+    assert words[words.index(names[0]) :] == [*names, "POST", "/brew", "Origin"]
+    assert len(reads.splitlines()) == 2
+
+
+def test_a_terminal_may_be_of_no_width_at_all() -> None:
+    assert render_text(Comparison(0, 0, (Finding(Difference.ACTION, "POST /brew", "", ("Origin",)),)), 0)
+
+
 def test_the_comparison_comes_as_json_too(file: Callable[..., Path]) -> None:
-    comparison = compare_with([CATALOG], imported(file(XML)))
+    comparison = compare_metadata(file(XML), [CATALOG])
 
     told = json.loads(render_json(comparison))
 
@@ -245,7 +296,7 @@ def test_the_comparison_comes_as_json_too(file: Callable[..., Path]) -> None:
 
 
 def test_the_shipped_catalog_can_be_compared_with(file: Callable[..., Path]) -> None:
-    comparison = compare_with(shipped(), import_metadata(file(XML), shipped()))
+    comparison = compare_metadata(file(XML), shipped())
 
     assert comparison.operations >= 2
     assert Finding(Difference.ACTION, "POST /api/Machines/{id}/Brew", "", ("Origin",)) in comparison.findings

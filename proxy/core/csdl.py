@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from proxy.core.catalog import route_key
@@ -35,7 +36,8 @@ _NOT_IN_A_KEY: Final = re.compile(r"[^A-Za-z0-9._-]")
 
 # What no service comes near, and no file may make us exceed.
 _BASES_AT_MOST: Final = 50
-_OPERATIONS_AT_MOST: Final = 100_000  # each parameter of one counted like one more
+_OPERATIONS_AT_MOST: Final = 50_000  # each parameter of one counted like one more
+_PROPERTIES_AT_MOST: Final = 200_000  # a type without any counts like one
 _NOTES_AT_MOST: Final = 1_000
 
 _INTEGER: Final = {"type": "integer"}
@@ -183,7 +185,7 @@ def translate(
     Operations whose `route_key` is in `known` are left out; the names in `taken` are not given to others.
 
     Raises:
-        CsdlError: the document describes more operations than any service has.
+        CsdlError: the document describes more operations or properties than any service has.
     """
     return _Translator(service, prefix, known, taken).translation
 
@@ -458,6 +460,7 @@ class _Translator:
                 if procedure.binding is not None:
                     self._bound[procedure.binding].append(procedure)
         self._components = _component_names(service)
+        self._properties = 0
         routes: dict[RouteKey, _Route] = {}
         for route in sorted(self._routes(), key=lambda route: (route.path.lower(), route.path, route.method)):
             routes.setdefault(route_key(route.method, route.path), route)
@@ -472,10 +475,10 @@ class _Translator:
         )
 
     def _routes(self) -> Iterator[_Route]:
-        count = 0
+        total = 0
         for route in self._all_routes():
-            count += 1 + len(route.path_parameters) + len(route.body or ())
-            if count > _OPERATIONS_AT_MOST:
+            total += 1 + len(route.path_parameters) + len(route.body or ())
+            if total > _OPERATIONS_AT_MOST:
                 raise CsdlError(
                     f"describes more than {_OPERATIONS_AT_MOST} operations and parameters, as no service does",
                     self._service.root,
@@ -635,7 +638,7 @@ class _Translator:
             flags = {"description": "Several, joined by commas, make one value too."} if enumeration.has_flags else {}
             return flags | _STRING | ({"enum": list(enumeration.members)} if enumeration.members else {})
         # A value of a type may be one of a type derived from it: so the names of those are known in its place too.
-        own, derived = list(self._lineage(name)), self._descendants(name)
+        own, derived = list(self._counted(self._lineage(name))), list(self._counted(self._descendants(name)))
         variants: dict[str, dict[str, dict[str, JsonValue]]] = defaultdict(dict)
         marks: dict[str, dict[str, JsonValue]] = {}
         for index, structured in enumerate((*reversed(own), *derived)):
@@ -653,32 +656,38 @@ class _Translator:
         is_open = any(structured.is_open for structured in (*own, *derived))
         return {"type": "object", "properties": properties} | ({"additionalProperties": True} if is_open else {})
 
-    def _descendants(self, name: str) -> list[Structured]:
-        """Return the types derived from the one named, however far."""
-        found: list[Structured] = []
+    def _descendants(self, name: str) -> Iterator[Structured]:
+        """Yield the types derived from the one named, however far."""
         pending = [*reversed(self._derived[name])]
         while pending:
             descendant = pending.pop()
-            found.append(self._service.structured[descendant])
+            yield self._service.structured[descendant]
             pending += reversed(self._derived[descendant])
-        return found
+
+    def _counted(self, types: Iterable[Structured]) -> Iterator[Structured]:
+        """Yield `types`. What they hold is copied into every type that inherits it, so a small file can hold much."""
+        for structured in types:
+            self._properties += max(len(structured.properties), 1)
+            if self._properties > _PROPERTIES_AT_MOST:
+                raise CsdlError(
+                    f"describes types with more than {_PROPERTIES_AT_MOST} properties, each counted again where it is "
+                    "inherited, as no service does; leave only the entity sets in the file that you need",
+                    self._service.root,
+                )
+            yield structured
 
 
 def _with_own_names(routes: Iterable[_Route], taken: set[str]) -> Iterator[_Route]:
     """Yield `routes`, each with a name of its own: overloads get the names of their arguments, or a number."""
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: count(2))
     for route in routes:
-        candidates = [route.name, "_".join((route.name, *(name.strip("_") for name in route.path_parameters)))]
-        number = 2
-        while candidates[0] in taken:
-            candidates.pop(0)
-            if not candidates:
-                candidates.append(f"{route.name}_{number}")
-                number += 1
-        taken.add(candidates[0])
-        yield _Route(
-            route.method, route.path, candidates[0], route.tag, route.summary,
-            route.path_parameters, route.body, route.returns,
-        )  # fmt: skip
+        name = route.name
+        if name in taken:
+            name = "_".join((name, *(parameter.strip("_") for parameter in route.path_parameters)))
+        while name in taken:
+            name = f"{route.name}_{next(numbers[route.name])}"
+        taken.add(name)
+        yield replace(route, name=name)
 
 
 def _component_names(service: Service) -> dict[str, str]:
@@ -689,11 +698,13 @@ def _component_names(service: Service) -> dict[str, str]:
         by_last[_component_name(name.rpartition(".")[2])].append(name)
     components: dict[str, str] = {}
     taken = {last for last, sharing in by_last.items() if len(sharing) == 1}
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: count(2))
     for last, sharing in by_last.items():
         for name in sharing:
-            component = last if len(sharing) == 1 else _component_name(name)
+            whole = _component_name(name)
+            component = last if len(sharing) == 1 else whole
             while len(sharing) > 1 and component in taken:
-                component += "_"
+                component = f"{whole}_{next(numbers[whole])}"
             taken.add(component)
             components[name] = component
     return components
@@ -707,10 +718,10 @@ def _component_name(name: str) -> str:
 def _description(written: int, left_out: int) -> str:
     more = f"{left_out} more {'is' if left_out == 1 else 'are'}"
     elsewhere = f" {more} in the catalog that ships with it, and left out here." if left_out else ""
-    count = f"{written} operation{'s' * (written != 1)}"
+    there = f"{written} operation{'s' * (written != 1)}"
     return (
         "Made by `defender-sidecar catalog import-metadata` from the service's own OData metadata: "
-        f"{count}.{elsewhere} Entities are read by GET; metadata does not say which of them can be created, changed "
+        f"{there}.{elsewhere} Entities are read by GET; metadata does not say which of them can be created, changed "
         "or deleted, so POST, PATCH and DELETE of entities are not described. Whether a value may be null is left out. "
         "`x-navigation` marks what leads to other entities, `x-derived` what only derived types have."
     )

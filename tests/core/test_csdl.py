@@ -417,7 +417,7 @@ def test_names_beyond_ascii_stay_names_and_their_schemas_get_other_keys() -> Non
         "Brew",
         "Strength",
         "Bar.Gr__e",
-        "Bar.Gr__e_",
+        "Bar.Gr__e_2",
     }
 
 
@@ -545,7 +545,7 @@ def test_a_service_with_more_to_call_than_any_is_refused(procedures: int, parame
     content = "".join(action(f"A{index}", ON_ONE, *taken) for index in range(procedures))
     container = "".join(f'<EntitySet Name="S{index}" EntityType="Bar.Brew"/>' for index in range(sets))
 
-    with pytest.raises(CsdlError, match="more than 100000 operations and parameters"):
+    with pytest.raises(CsdlError, match="more than 50000 operations and parameters"):
         translate(service(content, container), "/api")
 
 
@@ -554,8 +554,39 @@ def test_a_long_key_of_many_sets_is_refused_too() -> None:
     types = f'<EntityType Name="Wide"><Key>{key}</Key></EntityType>'
     sets = "".join(f'<EntitySet Name="S{index}" EntityType="Bar.Wide"/>' for index in range(200))
 
-    with pytest.raises(CsdlError, match="more than 100000 operations and parameters"):
+    with pytest.raises(CsdlError, match="more than 50000 operations and parameters"):
         translate(service(types, sets), "/api")
+
+
+@pytest.mark.parametrize(
+    ("properties", "chain", "leaves"),
+    [
+        pytest.param(1_000, 1, 999, id="inherited"),
+        pytest.param(1_000, 1, 200, id="just-beyond"),
+        pytest.param(0, 45, 5_000, id="derived-without-any"),
+    ],
+)
+def test_types_that_hold_more_in_the_document_than_any_are_refused(properties: int, chain: int, leaves: int) -> None:
+    held = "".join(f'<Property Name="p{index}" Type="Edm.String"/>' for index in range(properties))
+    bases = [f"T{min(index, chain) - 1}" for index in range(1, chain + leaves)]
+    types = f'<EntityType Name="T0">{held}</EntityType>' + "".join(
+        f'<EntityType Name="T{index}" BaseType="Bar.{base}"/>' for index, base in enumerate(bases, 1)
+    )
+    sets = "".join(f'<EntitySet Name="S{index}" EntityType="Bar.T{index}"/>' for index in range(chain + leaves))
+    described = service(types, sets)
+
+    with pytest.raises(CsdlError, match=r"more than 200000 properties.*leave only the entity sets"):
+        translate(described, "/api")
+
+
+def test_types_whose_names_get_the_same_key_get_short_ones() -> None:
+    letters = [chr(0x4E00 + index) for index in range(1_000)]
+    types = "".join(f'<ComplexType Name="{letter}"/>' for letter in letters)
+    taken = (parameter(f"p{index}", f"Bar.{letter}") for index, letter in enumerate(letters))
+
+    keys = translate(service(types + action("Sip", ON_ONE, *taken)), "/api").document["components"]["schemas"]
+
+    assert {"Bar._", *(f"Bar.__{number}" for number in range(2, 1_001))} < keys.keys()
 
 
 @pytest.mark.parametrize(
