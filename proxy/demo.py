@@ -22,7 +22,7 @@ from structlog.dev import ConsoleRenderer
 from yarl import URL
 
 from proxy import __version__, logs
-from proxy.resources import load_catalog, load_error_codes
+from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.server import require_parser, serving
 from proxy.settings import load_settings
 from proxy.simulator import Simulator
@@ -424,7 +424,7 @@ async def demo(*, stays_up: bool) -> bool:
             "drain.timeout_s": "2",
         }
         settings = load_settings(None, {}, flags).settings
-        async with serving(settings, load_catalog(), load_error_codes(), journal) as proxy:
+        async with serving(settings, load_catalog(), load_error_codes(), load_error_shapes(), journal) as proxy:
             results = await results_of(CALLS, proxy.url, simulator, journal)
             failed = show(console, CALLS, results)
             if stays_up:
