@@ -19,7 +19,7 @@ _TEXT_LENGTH_AT_MOST: Final = 2048
 _TAG: Final = re.compile(r"<(/?)([A-Za-z_][^\s<>/]*)([^<>]*)>")
 _SPACE: Final = re.compile(r"\s+")
 _IS_HTML: Final = re.compile(r"<\s*(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
-_IS_XML: Final = re.compile(r"<\?xml\b|<[A-Za-z_][\w.:-]*(?:\s[^<>]*)?/?>")
+_IS_XML: Final = re.compile(r"<\?xml\b|<!DOCTYPE\s+(?!html)|<[A-Za-z_][\w.:-]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
 
 # Elements whose content nobody reads, with what ends them.
 _UNREAD: Final = frozenset({"script", "style", "template", "svg", "noscript"})
@@ -91,7 +91,7 @@ def _pieces(text: str) -> Iterator[tuple[str, bool, str]]:
         tag = _TAG.match(text, start)
         if tag is None:
             # A declaration, an instruction, or a sign that nobody escaped.
-            position = _behind(text, ">", start) if text[start + 1 : start + 2] in {"!", "?"} else start + 1
+            position = _behind_declaration(text, start) if text[start + 1 : start + 2] in {"!", "?"} else start + 1
             continue
         name = tag[2].rpartition(":")[2].lower()
         position = tag.end()
@@ -106,6 +106,12 @@ def _pieces(text: str) -> Iterator[tuple[str, bool, str]]:
     else:
         return
     yield "", False, gathered + text[position:]
+
+
+def _behind_declaration(text: str, start: int) -> int:
+    """Return where `text` goes on behind a declaration, the brackets of a document type included."""
+    end = _behind(text, ">", start)
+    return _behind(text, "]>", start) if "[" in text[start:end] else end
 
 
 def _behind(text: str, end: str, start: int) -> int:
