@@ -19,7 +19,7 @@ from proxy.core.replies import tag_upstream_error
 from proxy.core.shapes import BINARY, EMPTY, Recognised, recognise
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from proxy.core.codes import ErrorCodes
     from proxy.core.model import ErrorTag, Fields, JsonValue, TargetId
@@ -33,6 +33,8 @@ ORIGINAL_AT_MOST: Final = 8192
 """How many characters of JSON the original takes in `innererror`; of a longer one, its beginning is kept as text."""
 
 _EXCERPT_AT_MOST: Final = 2048
+# What is longer than this is not masked to its end, only to be cut off then.
+_MASKED_AT_MOST: Final = 2 * ORIGINAL_AT_MOST
 _MEDIA_TYPE_AT_MOST: Final = 128
 _DETAILS_AT_MOST: Final = 100
 
@@ -174,7 +176,7 @@ def _as_envelope(
             return with_members(in_utf_8, ("error",), lacking), _JSON_IN_UTF_8
         return (with_members(content, ("error",), lacking), None) if lacking else (None, None)
     original = _original(response, found)
-    return render_envelope(tag.code, _message(response, tag), tag.target_id, _details(found.details), original), _JSON
+    return render_envelope(tag.code, _message(response, tag), tag.target_id, _details(found), original), _JSON
 
 
 def _error_with_room(found: Recognised, tag: ErrorTag) -> Mapping[str, JsonValue] | None:
@@ -189,17 +191,23 @@ def _message(response: ErrorResponse, tag: ErrorTag) -> str:
     return tag.message or response.reason or reason_phrase(response.status) or str(response.status)
 
 
-def _details(details: Sequence[JsonValue]) -> list[Any]:
-    """Return the further errors, masked; none where they are too many or too long to be repeated."""
-    shown: list[Any] = masked_document(list(details[:_DETAILS_AT_MOST]))
+def _details(found: Recognised) -> list[Any]:
+    """Return the further errors, masked; none where they are too long to be repeated."""
+    if not _is_short(found):
+        return []
+    shown: list[Any] = masked_document(list(found.details[:_DETAILS_AT_MOST]))
     return shown if len(json.dumps(shown)) <= ORIGINAL_AT_MOST else []
+
+
+def _is_short(found: Recognised) -> bool:
+    return len(found.text or "") <= _MASKED_AT_MOST
 
 
 def _original(response: ErrorResponse, found: Recognised) -> Mapping[str, JsonValue] | None:
     """Return the original for `innererror`, an object as in OData: without secrets, and bounded."""
     if found.shape == EMPTY:
         return None
-    if isinstance(found.document, dict):
+    if isinstance(found.document, dict) and _is_short(found):
         document: dict[str, JsonValue] = masked_document(found.document)
         if len(json.dumps(document)) <= ORIGINAL_AT_MOST:
             return document
@@ -208,7 +216,7 @@ def _original(response: ErrorResponse, found: Recognised) -> Mapping[str, JsonVa
         original["contentType"] = masked(media_type)[:_MEDIA_TYPE_AT_MOST]
     if found.shape == BINARY or found.text is None:
         return original | {"bytes": len(response.body or b"")}
-    content = masked(found.text).strip()
+    content = masked(found.text[:_MASKED_AT_MOST]).strip()
     return original | {"content": content if len(content) <= _EXCERPT_AT_MOST else content[:_EXCERPT_AT_MOST] + "…"}
 
 
@@ -225,12 +233,12 @@ def _as_problem(response: ErrorResponse, fields: Fields, found: Recognised, tag:
     own: Mapping[str, JsonValue] = {}
     extensions: dict[str, JsonValue] = {}
     if (error := _error_with_room(found, tag)) is not None:
-        extensions = _extensions(error)
+        extensions = _extensions(error) if _is_short(found) else {}
     else:
         original = _original(response, found)
         if isinstance(found.document, dict) and {"type", "title", "instance"} & found.document.keys():
             own = found.document
-        if details := _details(found.details):
+        if details := _details(found):
             extensions["details"] = details
         if original:
             extensions["innererror"] = original

@@ -36,6 +36,7 @@ _STATUS: Final = re.compile("[45][0-9]{2}")
 _NAMED_AT_MOST: Final = 10
 _DETAILS_AT_MOST: Final = 1000
 _NAME_LENGTH_AT_MOST: Final = 64
+_MESSAGE_LENGTH_AT_MOST: Final = 4096
 
 
 def refuse(operation: Operation, findings: Findings, target: TargetId) -> Reply:
@@ -101,7 +102,7 @@ def tag_upstream_error(
     return ErrorTag(
         code,
         codes.label(code, Origin.UPSTREAM),
-        masked(message),
+        masked(message[:_MESSAGE_LENGTH_AT_MOST]),
         target,
         source,
         Origin.UPSTREAM,
