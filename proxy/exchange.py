@@ -356,7 +356,7 @@ class _Course:
                 body = reply.body
                 if body or self._request.method != "HEAD":
                     length = len(body)
-                elif reply.fields != fields:
+                elif headers.values(reply.fields, b"content-type") != headers.values(fields, b"content-type"):
                     # That of another body.
                     length = None
             self._tag = reply.tag

@@ -141,13 +141,15 @@ def with_wait(fields: Fields, tag: ErrorTag) -> Fields:
 def _of_head(fields: Fields, form: Form) -> Fields:
     """Return the fields of an answer to HEAD.
 
-    What is no JSON would have been written anew for a GET, so what tells of its bytes goes (RFC 9110, 9.3.2).
+    What says that it is no JSON would have been written anew for a GET, so what tells of its bytes goes (RFC 9110,
+    9.3.2). Of anything else nobody knows.
     """
     if headers.forbids_transform(fields):
         return fields
     if form is Form.PROBLEM:
         return _negotiated(headers.of_another_body(fields, PROBLEM.encode("ascii")))
-    if headers.is_json_media_type(headers.joined(fields, b"content-type")):
+    media_type = headers.joined(fields, b"content-type")
+    if not media_type or headers.is_json_media_type(media_type):
         return fields
     return headers.of_another_body(fields, _JSON)
 

@@ -292,7 +292,7 @@ def test_a_wait_becomes_a_field() -> None:
     [
         pytest.param((*JSON, (b"ETag", b"1")), Form.ENVELOPE, (*JSON, (b"ETag", b"1")), id="json"),
         pytest.param((*HTML, (b"ETag", b"1")), Form.ENVELOPE, JSON, id="html"),
-        pytest.param((), Form.ENVELOPE, JSON, id="no-type"),
+        pytest.param((), Form.ENVELOPE, (), id="no-type"),
         pytest.param(JSON, Form.PROBLEM, ((b"Content-Type", PROBLEM.encode()), (b"Vary", b"Accept")), id="problem"),
         pytest.param(HTML, Form.KEPT, HTML, id="switched-off"),
         pytest.param(
