@@ -622,8 +622,9 @@ class TestWhatIsChecked:
         lines = (JSON, b"Content-Encoding: " + coding.encode(), ACCEPT_IT)
         assert (await ask(proxied, "POST", ISOLATE, *lines, body=coded(WRONG))).status == 400
         assert simulator.received == []
-        assert (await ask(proxied, "POST", ISOLATE, *lines, body=coded(RIGHT))).status == 200
-        assert simulator.received[0].body == coded(RIGHT)
+        right = coded(RIGHT)  # once: gzip writes the second down in which it ran
+        assert (await ask(proxied, "POST", ISOLATE, *lines, body=right)).status == 200
+        assert simulator.received[0].body == right
         assert (b"Content-Encoding", coding.encode()) in simulator.received[0].fields
         assert proxied.sample("bodies_total", result="clean") == 1
 
