@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.core.catalog import CatalogError, printable
-from proxy.resources import load_catalog, load_error_codes
+from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.settings import Loaded, Problem, Remark, load_settings
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from proxy.core.catalog import Catalog, CatalogProblem
     from proxy.core.codes import ErrorCodes
+    from proxy.core.shapes import Shapes
     from proxy.settings import Loc
 
 
@@ -26,6 +27,7 @@ class Configuration:
     loaded: Loaded
     catalog: Catalog
     codes: ErrorCodes
+    shapes: Shapes
 
 
 def load_configuration(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> Configuration:
@@ -53,7 +55,7 @@ def load_configuration(path: Path | None, environment: Mapping[str, str], flags:
                 yield loc, f"must be an operation of the catalog; {advice}"
 
     loaded = load_settings(path, environment, flags, examine)
-    return Configuration(loaded, catalogs[0], load_error_codes())
+    return Configuration(loaded, catalogs[0], load_error_codes(), load_error_shapes())
 
 
 def _remark(problem: CatalogProblem, files: Mapping[Loc, Path]) -> Remark:

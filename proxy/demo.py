@@ -22,7 +22,7 @@ from structlog.dev import ConsoleRenderer
 from yarl import URL
 
 from proxy import __version__, logs
-from proxy.resources import load_catalog, load_error_codes
+from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.server import require_parser, serving
 from proxy.settings import load_settings
 from proxy.simulator import Simulator
@@ -346,7 +346,42 @@ CALLS: Final = (
         simulate="TooManyRequests",
     ),
     Call(
-        "A gateway's HTML page is passed on too; the proxy makes the target ID",
+        "Throttling told in words alone: the wait becomes a header",
+        "GET",
+        "/api/alerts",
+        Expected(
+            429,
+            "upstream_error",
+            forwarded="",
+            code="TooManyRequests",
+            origin="upstream",
+            message="The rate limit is exceeded. Try again in 53 seconds.",
+            target_source="proxy",
+            target_form=GUID,
+            fields={"Retry-After": "53"},
+            logged={"operation": "listAlerts", "level": "info", "shape": "gateway", "retry_after_s": 53},
+        ),
+        simulate="shape=quota",
+    ),
+    Call(
+        "An Entra error becomes the envelope; its correlation ID is the target",
+        "GET",
+        "/api/alerts",
+        Expected(
+            401,
+            "upstream_error",
+            forwarded="",
+            code="invalid_client",
+            origin="upstream",
+            target_source="body",
+            target_form=GUID,
+            fields={"Content-Type": "application/json"},
+            logged={"operation": "listAlerts", "shape": "entra"},
+        ),
+        simulate="shape=entra",
+    ),
+    Call(
+        "A gateway's HTML page becomes the envelope; the proxy makes the target ID",
         "GET",
         "/api/incidents",
         Expected(
@@ -355,10 +390,11 @@ CALLS: Final = (
             forwarded="",
             code="BadGateway",
             origin="upstream",
+            message="502 Bad Gateway",
             target_source="proxy",
             target_form=GUID,
-            fields={"Content-Type": "text/html"},
-            logged={"operation": "listIncidents"},
+            fields={"Content-Type": "application/json"},
+            logged={"operation": "listIncidents", "shape": "html"},
         ),
         simulate="html",
     ),
@@ -424,7 +460,7 @@ async def demo(*, stays_up: bool) -> bool:
             "drain.timeout_s": "2",
         }
         settings = load_settings(None, {}, flags).settings
-        async with serving(settings, load_catalog(), load_error_codes(), journal) as proxy:
+        async with serving(settings, load_catalog(), load_error_codes(), load_error_shapes(), journal) as proxy:
             results = await results_of(CALLS, proxy.url, simulator, journal)
             failed = show(console, CALLS, results)
             if stays_up:

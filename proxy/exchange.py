@@ -8,8 +8,9 @@ import traceback
 import uuid
 from dataclasses import replace
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -17,12 +18,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import HttpVersion11
 
 from proxy.core import check, headers, tags
+from proxy.core.accept import prefers_problem
 from proxy.core.catalog import METHODS, UNKNOWN, Operation
-from proxy.core.coding import DecodedTooLargeError, UndecodableError, decoded
 from proxy.core.envelope import parse_id
 from proxy.core.failure import Failure
 from proxy.core.model import Action, ErrorTag, Mode, Outcome, TargetId
-from proxy.core.replies import refuse, reply_of, tag_upstream_error
+from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_of
+from proxy.core.replies import refuse, reply_of
 from proxy.listener import RawResponse, connection_of, own_response
 from proxy.progress import StalledError, Watch
 from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
     from proxy.core.model import Fields, Reply
+    from proxy.core.shapes import Shapes
     from proxy.settings import Settings
     from proxy.telemetry import Telemetry
     from proxy.upstream import Upstream
@@ -64,11 +67,18 @@ class Exchange:
     """Carries requests to one upstream by one catalog and one set of settings."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, codes: ErrorCodes, upstream: Upstream, telemetry: Telemetry
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        codes: ErrorCodes,
+        shapes: Shapes,
+        upstream: Upstream,
+        telemetry: Telemetry,
     ) -> None:
         self.settings = settings
         self.catalog = catalog
         self.codes = codes
+        self.shapes = shapes
         self.upstream = upstream
         self.telemetry = telemetry
         self.in_flight = 0
@@ -346,22 +356,20 @@ class _Course:
     async def _relay(self, response: UpstreamResponse) -> web.StreamResponse:
         """Pass the upstream's response on, tagged if it is an error."""
         fields = headers.end_to_end_response(response.fields)
-        body = b""
-        is_whole = False
+        body, is_whole, length = b"", False, response.length
         if response.status >= _FIRST_ERROR_STATUS:
             body, is_whole = await self._error_body(response)
-            content = self._decoded_error(body, fields) if is_whole else None
-            self._tag = tag_upstream_error(
-                response.status,
-                response.reason,
-                fields,
-                content,
-                codes=self._exchange.codes,
-                names=self._exchange.catalog.names,
-                own_target=new_target(),
-            )
+            reply = await self._made_whole(response, fields, body if is_whole else None)
+            if is_whole:
+                body = reply.body
+                if body or self._request.method != "HEAD":
+                    length = len(body)
+                elif headers.values(reply.fields, b"content-type") != headers.values(fields, b"content-type"):
+                    # That of another body.
+                    length = None
+            self._tag = reply.tag
+            fields = reply.fields
         fields = self._tagged(fields)
-        length = len(body) if body and is_whole else response.length
         outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")
         self._outgoing = outgoing
         self._status = response.status
@@ -371,6 +379,23 @@ class _Course:
             await self._stream(response, outgoing, body)
         await self._while_read(outgoing.write_eof())
         return outgoing
+
+    async def _made_whole(self, response: UpstreamResponse, fields: Fields, body: bytes | None) -> Reply:
+        """Return an upstream's error in the form that the client is to get; `body` is None if it is not read whole."""
+        exchange, errors = self._exchange, self._settings.errors
+        is_head = self._request.method == "HEAD"
+        error = ErrorResponse(response.status, response.reason, fields, body, is_head=is_head)
+        rules = Rules(exchange.codes, exchange.shapes, exchange.catalog.names, errors.max_body_bytes)
+        form = self._form if errors.normalise and not headers.forbids_transform(self._fields) else Form.KEPT
+        answer = partial(answer_to, error, rules, form, own_target=new_target(), now_s=time())
+        if len(body or b"") > _CHECKED_IN_THREAD_ABOVE_BYTES or headers.is_coded(fields):
+            return await asyncio.to_thread(answer)
+        return answer()
+
+    @property
+    def _form(self) -> Form:
+        """The form that the client wants its errors in."""
+        return Form.PROBLEM if prefers_problem(self._fields) else Form.ENVELOPE
 
     async def _stream(self, response: UpstreamResponse, outgoing: RawResponse, first: bytes) -> None:
         """Write the body piece by piece; the slower side sets the pace, and memory holds one piece.
@@ -417,18 +442,10 @@ class _Course:
             self._waited_s += read_s
             self._upstream_s = (self._upstream_s or 0.0) + read_s
 
-    def _decoded_error(self, body: bytes, fields: Fields) -> bytes:
-        """Return the content of an error's body for reading; what cannot be decoded is read as it is."""
-        codings = headers.joined(fields, b"content-encoding")
-        if not codings:
-            return body
-        try:
-            return decoded(body, codings, limit_bytes=self._settings.errors.max_body_bytes)
-        except (UndecodableError, DecodedTooLargeError):
-            return body
-
     async def _give(self, reply: Reply) -> web.StreamResponse:
         """Answer with a reply of the proxy's own."""
+        if self._settings.errors.normalise and self._form is Form.PROBLEM:
+            reply = problem_of(reply)
         self._tag = reply.tag
         self._status = reply.status
         self._response_bytes = len(reply.body)

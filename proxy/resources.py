@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from proxy.core.catalog import CatalogError, CatalogProblem
 from proxy.core.codes import ErrorCodes
 from proxy.core.openapi import compile_catalog
-from proxy.documents import read_document, read_yaml, with_lines
+from proxy.core.shapes import ShapesError, compile_shapes
+from proxy.documents import UnreadableError, read_document, read_yaml, with_lines
+from proxy.errors import UnusableInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from proxy.core.catalog import Catalog, Document, Operation
+    from proxy.core.shapes import Shapes
 
 
 def config_folder() -> Path:
@@ -99,3 +102,23 @@ def load_error_codes() -> ErrorCodes:
     statuses = {entry["code"]: entry["status"] for entry in entries}
     aliases = {alias: entry["code"] for entry in entries for alias in entry.get("aliases", ())}
     return ErrorCodes(statuses, aliases)
+
+
+class UnusableShapesError(UnusableInputError):
+    """The rules for errors cannot be used; the text has a line for each problem."""
+
+
+def load_error_shapes(path: Path | None = None) -> Shapes:
+    """Return the rules by which the shapes of errors are told apart, those of `path` in place of the shipped ones.
+
+    Raises:
+        UnusableShapesError: with every problem.
+    """
+    path = config_folder() / "error_shapes.yaml" if path is None else path
+    try:
+        return compile_shapes(read_yaml(path))
+    except ShapesError as error:
+        raise UnusableShapesError("\n".join(f"{path}: {problem}" for problem in error.problems)) from error
+    except UnreadableError as error:
+        place = str(path) if error.line is None else f"{path}:{error.line}"
+        raise UnusableShapesError(f"{place}: {error.reason}") from error

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from proxy.configuration import Configuration
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
+    from proxy.core.shapes import Shapes
     from proxy.settings import Settings
 
 _OLDEST_AIOHTTP: Final = (3, 14, 1)
@@ -68,7 +69,9 @@ def require_parser() -> None:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, catalog: Catalog, codes: ErrorCodes, stream: TextIO) -> AsyncIterator[Running]:
+async def serving(
+    settings: Settings, catalog: Catalog, codes: ErrorCodes, shapes: Shapes, stream: TextIO
+) -> AsyncIterator[Running]:
     """Run a proxy for the length of the block; its log lines go to `stream`.
 
     Leaving drains: no longer ready but still accepting for `drain.delay_s`, then what runs may finish within
@@ -112,7 +115,7 @@ async def serving(settings: Settings, catalog: Catalog, codes: ErrorCodes, strea
             )
         )
         telemetry.watch_connections(upstream.connections)
-        exchange = Exchange(settings, catalog, codes, upstream, telemetry)
+        exchange = Exchange(settings, catalog, codes, shapes, upstream, telemetry)
         listener = Listener(exchange, exchange.refuse, settings)
         address = await stack.enter_async_context(listening(listener, settings.listen.host, settings.listen.port))
         running = Running(_url(*address), _url(*admin_address), registry, readiness, logger)
@@ -153,7 +156,7 @@ async def serve(configuration: Configuration, stream: TextIO) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with serving(settings, configuration.catalog, configuration.codes, stream) as running:
+    async with serving(settings, configuration.catalog, configuration.codes, configuration.shapes, stream) as running:
         # Its default would end the process without a drain, and whoever sends it expects the contrary.
         loop.add_signal_handler(signal.SIGHUP, running.logger.warning, "reload_not_supported")
         await stop.wait()

@@ -168,6 +168,9 @@ class CheckSettings(_Section):
 class ErrorSettings(_Section):
     """The error responses of the upstream."""
 
+    normalise: Truth = Field(
+        default=True, description="Turn every error into the Defender envelope; false passes them on as they are."
+    )
     max_body_bytes: Bytes = Field(
         default=262144, description="Bytes of the largest error body that is read; larger ones are passed on as is."
     )

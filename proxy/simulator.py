@@ -9,6 +9,8 @@ path, `/_simulate/DIRECTIVE,DIRECTIVE/api/...`, for clients that cannot set head
 case does not matter here. Of several codes, codings or broken connections the last one holds; of several
 directives that fix the answer (a code to echo) the one that stands first in this list:
 
+    shape=NAME          an error of another shape: graph, odata, arm, entra, gateway, message, quota, fault, problem,
+                        xml, soap, text, broken, utf-16, array, mislabelled; a status or a code changes its status
     a documented code   that error with its documented status: Forbidden, TooManyRequests, ODataError, ...
     status=CODE         an error envelope with that status (400 to 599); also changes the status of a code
     empty=STATUS        that status (200 to 599) and an empty body
@@ -16,6 +18,7 @@ directives that fix the answer (a code to echo) the one that stands first in thi
     size=BYTES          200 and a body of that many bytes, streamed
     echo                200 and JSON that describes the request exactly as it arrived
     target=FORM         the form of the envelope's target: guid, activity (|<8hex>-<16hex>.) or none
+    retry-after=FORM    the field of a throttled answer: a number of seconds, date or none
     gzip, deflate       the body is coded so, whatever it is
     slow=SECONDS        a pause before the head
     trickle=SECONDS     a pause between the pieces of the body, which is sent chunked
@@ -40,15 +43,17 @@ import struct
 import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from enum import Enum, auto
 from itertools import chain
+from time import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from aiohttp import web
 
-from proxy.simulator_data import CODES, Operation, ServiceError, Tenant, check, route
+from proxy.simulator_data import CODES, SHAPES, Operation, ServiceError, Tenant, check, route
 
 if TYPE_CHECKING:
     import ssl
@@ -92,6 +97,7 @@ _HEADLESS: Final[Mapping[Ending | None, bytes]] = {
 class Plan:
     """What the directives of one request ask for."""
 
+    shape: str | None = None
     code: str | None = None
     status: int | None = None
     empty: int | None = None
@@ -99,6 +105,7 @@ class Plan:
     size: int | None = None
     echo: bool = False
     target: str = "guid"
+    retry_after: str | None = None
     coding: str | None = None
     slow_s: float = 0.0
     trickle_s: float | None = None
@@ -151,13 +158,27 @@ def _read_target(value: str) -> dict[str, Any]:
     return {"target": value}
 
 
+def _read_shape(value: str) -> dict[str, Any]:
+    if value not in SHAPES:
+        raise ValueError(value)
+    return {"shape": value}
+
+
+def _read_retry_after(value: str) -> dict[str, Any]:
+    if value not in {"date", "none"}:
+        _integer("", 0, int(_LONGEST_PAUSE_S))(value)
+    return {"retry_after": value}
+
+
 DIRECTIVES: Final[Mapping[str, _Directive]] = {
+    "shape": _Directive("shape=NAME", "an error of another shape; see below", _read_shape),
     "status": _Directive("status=CODE", "an error envelope with that status, 400 to 599", _integer("status", 400, 599)),
     "empty": _Directive("empty=STATUS", "that status, 200 to 599, and an empty body", _integer("empty", 200, 599)),
     "html": _Directive("html", "502 and the HTML page of a gateway", _flag(html=True)),
     "size": _Directive("size=BYTES", "200 and a body of that many bytes, streamed", _integer("size", 0, _LARGEST_SIZE)),
     "echo": _Directive("echo", "200 and JSON that describes the request as it arrived", _flag(echo=True)),
     "target": _Directive("target=FORM", "the form of the envelope's target: guid, activity, none", _read_target),
+    "retry-after": _Directive("retry-after=FORM", "of a throttled answer: seconds, date or none", _read_retry_after),
     "gzip": _Directive("gzip", "the body is gzip-coded", _flag(coding="gzip")),
     "deflate": _Directive("deflate", "the body is deflate-coded", _flag(coding="deflate")),
     "slow": _Directive("slow=SECONDS", "a pause before the head", _pause("slow_s")),
@@ -177,7 +198,10 @@ HELP: Final = "\n".join(
         "  /_simulate/DIRECTIVE,DIRECTIVE/api/...",
         "",
         "Directives:",
-        *(f"  {directive.form:<17}{directive.meaning}" for directive in DIRECTIVES.values()),
+        *(f"  {directive.form:<18}{directive.meaning}" for directive in DIRECTIVES.values()),
+        "",
+        "Shapes of errors, each with the status that `status=CODE` changes:",
+        *(f"  {name:<28}{shape.status}" for name, shape in SHAPES.items()),
         "",
         "Error codes, each with its documented status:",
         *(f"  {code:<28}{status}" for code, (status, _) in CODES.items()),
@@ -278,6 +302,13 @@ def _envelope(code: str, message: str | None, plan: Plan) -> _Answer:
     return _Answer(plan.status or status, body, code=code)
 
 
+def _shaped(name: str, plan: Plan) -> _Answer:
+    shape = SHAPES[name]
+    text = shape.text.replace("{id}", str(uuid4()))
+    status = plan.status or (CODES[plan.code][0] if plan.code else shape.status)
+    return _Answer(status, text.encode(shape.encoding), shape.media_type)
+
+
 def _code_for(status: int) -> str:
     fallback = "InternalServerError" if status >= 500 else "BadRequest"  # noqa: PLR2004  # RFC 9110, 15: classes
     return next((code for code, (documented, _) in CODES.items() if documented == status), fallback)
@@ -347,7 +378,7 @@ def _head(request: web.BaseRequest, answer: _Answer, plan: Plan, length: int | N
     if plan.coding is not None and length != 0:
         response.headers["Content-Encoding"] = plan.coding
     if answer.status == 429:  # noqa: PLR2004  # common-errors.md: the service tells the seconds
-        response.headers["Retry-After"] = _RETRY_AFTER_S
+        response.headers.update(_retry_after(plan))
     if answer.status == 401:  # noqa: PLR2004  # RFC 9110, 11.6.1: a 401 names a challenge
         response.headers["WWW-Authenticate"] = 'Bearer authorization_uri="https://login.microsoftonline.com/common"'
     if length is not None and (plan.trickle_s is None or length == 0):
@@ -357,6 +388,14 @@ def _head(request: web.BaseRequest, answer: _Answer, plan: Plan, length: int | N
     if answer.close:
         response.force_close()
     return response
+
+
+def _retry_after(plan: Plan) -> dict[str, str]:
+    """Return the field; an error of another shape has none unless asked for, as gateways tell the wait in the text."""
+    form = plan.retry_after or ("none" if plan.shape else _RETRY_AFTER_S)
+    if form == "none":
+        return {}
+    return {"Retry-After": formatdate(time() + int(_RETRY_AFTER_S), usegmt=True) if form == "date" else form}
 
 
 def _half(length: int | None, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -545,6 +584,8 @@ def _on_demand(request: web.BaseRequest, intake: _Intake, plan: Plan) -> _Answer
     if intake.too_large:
         text = f"The body is larger than {BODY_LIMIT_BYTES} bytes."
         answer = replace(_envelope("InvalidRequestBody", text, plan), status=413, close=True)
+    elif plan.shape is not None:
+        answer = _shaped(plan.shape, plan)
     elif plan.code is not None or plan.status is not None:
         answer = _envelope(plan.code or _code_for(plan.status or 0), None, plan)
     elif plan.empty is not None:

@@ -44,6 +44,90 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """An error of another shape than the envelope; `{id}` in `text` stands for a new ID each time."""
+
+    status: int
+    media_type: str
+    text: str
+    encoding: str = "utf-8"
+
+
+_JSON: Final = "application/json; charset=utf-8"
+
+# Each as its maker documents it, or as it was seen; the texts are ours.
+SHAPES: Final[Mapping[str, ErrorShape]] = {
+    # Microsoft Graph, "error responses": no target, the ID further in.
+    "graph": ErrorShape(
+        403,
+        "application/json",
+        '{"error":{"code":"accessDenied","message":"The caller may not do this.",'
+        '"innerError":{"date":"2025-06-30T11:19:00","request-id":"{id}","client-request-id":"{id}"}}}',
+    ),
+    # OData JSON Format 4.01, 21.1: the target is a property.
+    "odata": ErrorShape(
+        400,
+        _JSON,
+        '{"error":{"code":"BadRequest","message":"The filter is not valid.","target":"status",'
+        '"details":[{"code":"Syntax","message":"Unknown function.","target":"$filter"}],"innererror":{}}}',
+    ),
+    # Azure Resource Manager, "error response".
+    "arm": ErrorShape(
+        404,
+        _JSON,
+        '{"error":{"code":"ResourceGroupNotFound","message":"There is no such resource group.","target":null,'
+        '"details":[],"additionalInfo":[{"type":"PolicyViolation","info":{}}]}}',
+    ),
+    # Microsoft identity platform, "client credentials flow".
+    "entra": ErrorShape(
+        401,
+        _JSON,
+        '{"error":"invalid_client","error_description":"AADSTS7000215: The secret is not valid.\\r\\nTrace ID: {id}",'
+        '"error_codes":[7000215],"timestamp":"2025-06-30 11:19:00Z","trace_id":"{id}","correlation_id":"{id}"}',
+    ),
+    # Azure API Management.
+    "gateway": ErrorShape(401, "application/json", '{ "statusCode": 401, "message": "The key is missing." }'),
+    "message": ErrorShape(404, _JSON, '{"Message":"No route answers to this address."}'),
+    "quota": ErrorShape(
+        429,
+        "application/json",
+        '{ "statusCode": 429, "message": "The rate limit is exceeded. Try again in 53 seconds." }',
+    ),
+    # Apigee, "fault handling".
+    "fault": ErrorShape(
+        500,
+        "application/json",
+        '{"fault":{"faultstring":"A policy failed","detail":{"errorcode":"steps.script.ExecutionFailed"}}}',
+    ),
+    # RFC 9457; ASP.NET Core adds traceId.
+    "problem": ErrorShape(
+        400,
+        "application/problem+json",
+        '{"type":"https://tools.ietf.org/html/rfc9110#section-15.5.1","title":"Bad Request","status":400,'
+        '"detail":"One value is not valid.","traceId":"00-{id}-01"}',
+    ),
+    # Azure Storage, and OData in Atom.
+    "xml": ErrorShape(
+        403,
+        "application/xml",
+        '<?xml version="1.0" encoding="utf-8"?><Error><Code>AuthenticationFailed</Code>'
+        "<Message>The signature does not fit.\nRequestId:{id}</Message></Error>",
+    ),
+    "soap": ErrorShape(
+        500,
+        "text/xml",
+        '<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><faultcode>s:Server</faultcode>'
+        "<faultstring>It failed inside</faultstring></s:Fault></s:Body></s:Envelope>",
+    ),
+    "text": ErrorShape(503, "text/plain", "upstream connect error or disconnect/reset before headers"),
+    "broken": ErrorShape(500, _JSON, '{"error":{"code":"InternalServerError","message":"It failed ins'),
+    "utf-16": ErrorShape(400, "text/plain", '{"Message":"Größe 7 is unknown."}', "utf-16"),
+    "array": ErrorShape(400, _JSON, '["not", "an", "error"]'),
+    "mislabelled": ErrorShape(403, "text/html", '{"error":{"code":"Forbidden","message":"No.","target":"{id}"}}'),
+}
+
+
 class ServiceError(Exception):
     """An error envelope is the answer; without a message the code's own text serves."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from proxy.resources import load_catalog, load_error_codes
+from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.server import serving
 from proxy.settings import load_settings
 from proxy.simulator import Simulator
@@ -327,7 +327,7 @@ async def start_proxy() -> AsyncIterator[Callable[..., Awaitable[Proxied]]]:
 
     None of them may have met a defect of its own, whatever the test did to it.
     """
-    catalog, codes = load_catalog(), load_error_codes()
+    catalog, codes, shapes = load_catalog(), load_error_codes(), load_error_shapes()
     started: list[Proxied] = []
     async with AsyncExitStack() as stack:
 
@@ -336,7 +336,7 @@ async def start_proxy() -> AsyncIterator[Callable[..., Awaitable[Proxied]]]:
         ) -> Proxied:
             settings = load_settings(None, {}, QUICK | {"upstream.url": upstream_url} | (flags or {})).settings
             lines = Lines()
-            running = await within.enter_async_context(serving(settings, catalog, codes, lines))
+            running = await within.enter_async_context(serving(settings, catalog, codes, shapes, lines))
             started.append(Proxied(running.url, running.admin_url, running.registry, lines))
             return started[-1]
 

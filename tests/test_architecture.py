@@ -58,7 +58,7 @@ SHELL = {
     "logs": row("", "structlog"),
     "metadata": row("core errors", "defusedxml yaml"),
     "progress": row(),
-    "resources": row("core documents"),
+    "resources": row("core documents errors"),
     "server": row(
         "__init__ configuration core admin errors exchange listener logs settings telemetry upstream",
         "aiohttp prometheus_client structlog",

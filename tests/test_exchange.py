@@ -230,17 +230,19 @@ class TestErrors:
         assert GUID.fullmatch(response["X-Target-Id"])
 
     @pytest.mark.parametrize(
-        "body",
+        "coded",
         [
-            pytest.param(gzip.compress(b"x" * 1000)[:40], id="broken"),
-            pytest.param(gzip.compress(b" " * 10_000_000), id="bomb"),
+            pytest.param((b"br", b"\x0b\x02\x80hello\x03"), id="unknown-coding"),
+            pytest.param((b"gzip", gzip.compress(b" " * 10_000_000)), id="bomb"),
         ],
     )
     async def test_an_error_that_cannot_be_decoded_is_passed_on_as_it_is(
-        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, body: bytes
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, coded: tuple[bytes, bytes]
     ) -> None:
+        coding, body = coded
         upstream = await start_upstream(
-            b"HTTP/1.1 403 Forbidden\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            b"HTTP/1.1 403 Forbidden\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n%b"
+            % (coding, len(body), body)
         )
         proxied = await start_proxy(upstream.url)
         response = await ask(proxied, "GET", "/api/machines")
@@ -620,8 +622,9 @@ class TestWhatIsChecked:
         lines = (JSON, b"Content-Encoding: " + coding.encode(), ACCEPT_IT)
         assert (await ask(proxied, "POST", ISOLATE, *lines, body=coded(WRONG))).status == 400
         assert simulator.received == []
-        assert (await ask(proxied, "POST", ISOLATE, *lines, body=coded(RIGHT))).status == 200
-        assert simulator.received[0].body == coded(RIGHT)
+        right = coded(RIGHT)  # once: gzip writes the second down in which it ran
+        assert (await ask(proxied, "POST", ISOLATE, *lines, body=right)).status == 200
+        assert simulator.received[0].body == right
         assert (b"Content-Encoding", coding.encode()) in simulator.received[0].fields
         assert proxied.sample("bodies_total", result="clean") == 1
 
@@ -1050,7 +1053,7 @@ class TestStreaming:
         wire = await dial(proxied)
         await wire.send(b"POST /upload HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 20000000\r\n\r\n" + bytes(1000))
         response = await wire.message()
-        assert (response.status, response.body, response["X-Error-Origin"]) == (413, b"stop", "upstream")
+        assert (response.status, response.error["message"], response["X-Error-Origin"]) == (413, "stop", "upstream")
         await proxied.until(lambda: proxied.sample("upstream_connections", state="in_use") == 0)
         assert proxied.sample("upstream_connections", state="idle") == 0
 

@@ -890,8 +890,19 @@ class TestResponses:
         upstream = await start_upstream(b"HTTP/1.1 %d Hm\r\nContent-Length: 2\r\n\r\nok" % status)
         proxied = await start_proxy(upstream.url)
         response = await ask(proxied, "GET", "/api/machines")
-        assert (response.start_line, response.body) == (b"HTTP/1.1 %d Hm" % status, b"ok")
+        assert response.start_line == b"HTTP/1.1 %d Hm" % status
+        assert (response.body if status < 400 else response.error["message"].encode()) == b"ok"
         assert ("X-Error-Code" in response) is (status >= 400)
+
+    async def test_an_empty_error_stays_empty_where_nothing_is_normalised(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        upstream = await start_upstream(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        proxied = await start_proxy(upstream.url, {"errors.normalise": "false"})
+        wire = await dial(proxied)
+        for _ in range(2):  # the second shows that no stray byte followed the first
+            response = await wire.ask("POST", "/api/machines")
+            assert (response.status, response["Content-Length"], response.body) == (400, "0", b"")
 
     async def test_nothing_is_added_to_a_plain_response_but_the_request_id(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
@@ -946,7 +957,7 @@ class TestResponses:
             pytest.param("GET", b"304 Not Modified\r\nContent-Length: 1234\r\nETag: x", 304, ["1234"], id="304"),
             pytest.param("GET", b"304 Not Modified\r\nETag: x", 304, [], id="304-without-length"),
             pytest.param("GET", b"200 OK\r\nContent-Length: 0", 200, ["0"], id="empty"),
-            pytest.param("POST", b"400 Bad Request\r\nContent-Length: 0", 400, ["0"], id="empty-error"),
+            pytest.param("HEAD", b"400 Bad Request\r\nContent-Type: text/html", 400, [], id="head-of-a-page"),
         ],
     )
     async def test_without_a_body(

@@ -251,7 +251,7 @@ def test_excerpt_of_the_demonstration() -> None:
 
 
 async def test_example_of_a_rejection(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> None:
-    (example,) = (block for block in blocks("console") if "curl" in block)
+    (example,) = (block for block in blocks("console") if "curl -i" in block)
     command, _, response = example.partition("\n")
     body = re.search(r"-d '(.*)'", command)
     url = re.search(r"http://127\.0\.0\.1:8080(\S+)", command)
@@ -265,6 +265,22 @@ async def test_example_of_a_rejection(simulator: Simulator, start_proxy: Callabl
         head = [f"{name.decode()}: {value.decode()}" for name, value in answer.raw_headers]
         got = "\n".join([f"HTTP/1.1 {answer.status} {answer.reason}", *head, "", await answer.text(), ""])
     assert masked(got) == masked(response)
+
+
+async def test_example_of_an_error_made_whole(
+    simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]
+) -> None:
+    (example,) = (block for block in blocks("console") if "curl -s" in block)
+    command, _, response = example.partition("\n")
+    found = re.search(r"http://127\.0\.0\.1:8080(\S+) -H '(\S+): (.*)'", command)
+    assert found
+    path, name, value = found.groups()
+    proxied = await start_proxy(simulator.url)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(proxied.url + path, headers={name: value}) as answer,
+    ):
+        assert masked(await answer.text()) == masked(response.rstrip("\n"))
 
 
 async def test_example_of_a_log_line(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> None:
@@ -316,7 +332,8 @@ def full_outcome() -> Outcome:
             (mismatch,) * 1000, (UnknownName(Pointer("/Coment"), "Coment", "Comment"),), 1, (Pointer("/a"),)
         ),
         error=ErrorTag(
-            ErrorCode("Forbidden"), "Forbidden", "No.", TargetId("1"), TargetSource.ENVELOPE, Origin.UPSTREAM
+            ErrorCode("Forbidden"), "Forbidden", "No.", TargetId("1"), TargetSource.ENVELOPE, Origin.UPSTREAM,
+            shape="gateway", retry_after_s=1, quota=(("allowed", "45"),),
         ),
     )  # fmt: skip
     optional: list[Any] = [getattr(outcome, field.name) for field in dataclasses.fields(outcome)]

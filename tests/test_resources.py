@@ -8,7 +8,14 @@ import pytest
 
 from proxy.core.catalog import UNKNOWN, CatalogError, CatalogProblem
 from proxy.core.model import Origin
-from proxy.resources import config_folder, load_catalog, load_error_codes, validated
+from proxy.resources import (
+    UnusableShapesError,
+    config_folder,
+    load_catalog,
+    load_error_codes,
+    load_error_shapes,
+    validated,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +68,33 @@ def test_the_shipped_error_codes_load() -> None:
     assert codes.label("429", Origin.UPSTREAM) == "TooManyRequests"
     assert set(codes.aliases.values()) <= set(codes.statuses)
     assert not set(codes.aliases) & set(codes.statuses)
+
+
+def test_the_shipped_error_shapes_load() -> None:
+    shapes = load_error_shapes()
+
+    assert {shape.name for shape in shapes.json} >= {"odata", "entra", "gateway", "fault", "problem"}
+    assert shapes.xml.code
+    assert shapes.html.message
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param("json: []\nxml: {code: x}\nhtml: {}\n", ": /xml/code: must be a list of names", id="content"),
+        pytest.param("json: [\n", ":2: is not", id="no-yaml"),
+        pytest.param(None, ": cannot be read: there is no such file", id="no-file"),
+    ],
+)
+def test_error_shapes_that_cannot_be_used_are_told_with_their_place(
+    tmp_path: Path, content: str | None, problem: str
+) -> None:
+    path = tmp_path / "shapes.yaml"
+    if content is not None:
+        path.write_text(content, "utf-8")
+    with pytest.raises(UnusableShapesError) as caught:
+        load_error_shapes(path)
+    assert str(caught.value).startswith(f"{path}{problem}")
 
 
 def test_an_extra_document_adds_its_operations(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 import proxy.simulator as simulator_module
 from proxy.simulator import DIRECTIVES, HELP, Plan, Simulator, UnknownDirectiveError, plan_of, serve
-from proxy.simulator_data import CODES
+from proxy.simulator_data import CODES, SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -365,6 +365,34 @@ async def test_status_on_demand(session: aiohttp.ClientSession, directives: str,
         assert (response.status, (await response.json())["error"]["code"]) == (status, code)
 
 
+@pytest.mark.parametrize("name", SHAPES)
+async def test_each_shape_comes_on_demand(simulator: Simulator, session: aiohttp.ClientSession, name: str) -> None:
+    shape = SHAPES[name]
+    bodies = set()
+    for directives, status in ((f"shape={name}", shape.status), (f"shape={name}, status=418", 418)):
+        async with session.get("/any", headers={"X-Simulate": directives}) as response:
+            assert (response.status, response.headers["Content-Type"]) == (status, shape.media_type)
+            text = (await response.read()).decode(shape.encoding)
+            assert "{id}" not in text
+            bodies.add(text)
+    assert len(bodies) == (2 if "{id}" in shape.text else 1)
+    assert simulator.received[-1].code is None
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        pytest.param("7", r"7", id="seconds"),
+        pytest.param("date", r"\w{3}, .* GMT", id="date"),
+        pytest.param("none", None, id="none"),
+    ],
+)
+async def test_forms_of_retry_after(session: aiohttp.ClientSession, form: str, pattern: str | None) -> None:
+    async with session.get("/any", headers={"X-Simulate": f"TooManyRequests, retry-after={form}"}) as response:
+        got = response.headers.get("Retry-After")
+    assert re.fullmatch(pattern, got or "") if pattern else got is None
+
+
 @pytest.mark.parametrize(
     ("form", "pattern"), [("guid", GUID), ("activity", ACTIVITY), ("none", None)], ids=["guid", "activity", "none"]
 )
@@ -428,6 +456,10 @@ async def test_path_prefix(simulator: Simulator, session: aiohttp.ClientSession)
         "Forbiden",
         "status=200",
         "status=x",
+        "shape",
+        "shape=round",
+        "retry-after=soon",
+        "retry-after=-1",
         "empty=100",
         "empty",
         "size=-1",

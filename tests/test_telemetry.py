@@ -37,8 +37,9 @@ from proxy.core.model import (
     UnknownName,
 )
 from proxy.core.replies import reply_of, tag_upstream_error
+from proxy.core.shapes import recognise
 from proxy.logs import logging_to
-from proxy.resources import load_catalog, load_error_codes
+from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 CATALOG = load_catalog()
 CODES = load_error_codes()
+SHAPES = load_error_shapes()
 
 # DESIGN, section 5; `config_reloads_total` comes with reloading. Name without prefix, type, labels.
 METRICS = [
@@ -369,6 +371,11 @@ finite = st.floats(min_value=0, max_value=1e6)
 anything = st.text(st.characters(exclude_categories=()), max_size=200)
 
 
+def tagged(status: int, body: bytes) -> ErrorTag:
+    found = recognise(body, "", SHAPES, CATALOG.names)
+    return tag_upstream_error(status, "", (), found, codes=CODES, own_target=TargetId("own"), now_s=0)
+
+
 @st.composite
 def foreseen_outcomes(draw: st.DrawFn) -> Outcome:
     """Return what can come of an exchange, its code, path and target as strange as a stranger can make them."""
@@ -381,7 +388,7 @@ def foreseen_outcomes(draw: st.DrawFn) -> Outcome:
     elif status is not None and status >= 400:
         code, target = draw(anything), draw(anything)
         body = f'{{"error":{{"code":{json.dumps(code)},"message":"m","target":{json.dumps(target)}}}}}'.encode()
-        error = tag_upstream_error(status, "", (), body, codes=CODES, names=CATALOG.names, own_target=TargetId("own"))
+        error = tagged(status, body)
     return outcome(
         operation=operation.name,
         route=operation.template,
@@ -430,7 +437,7 @@ def test_strange_codes_and_paths_add_no_series() -> None:
     for number in range(500):
         operation = CATALOG.match("GET", f"/wp-admin/{number}")
         body = b'{"error":{"code":"Strange%d","message":"","target":"t%d"}}' % (number, number)
-        error = tag_upstream_error(418, "", (), body, codes=CODES, names=CATALOG.names, own_target=TargetId("own"))
+        error = tagged(418, body)
         told.record(outcome(operation=operation.name, status=418, error=error))
         sizes.append(len(list(samples(told.registry))))
 

@@ -9,6 +9,10 @@ class UndecodableError(ValueError):
     """The content cannot be decoded: an unknown coding, or bytes that are not what they claim to be."""
 
 
+class UnknownCodingError(UndecodableError):
+    """A coding is not known here; somebody else may be able to undo it."""
+
+
 class DecodedTooLargeError(ValueError):
     """The content decodes to more than the limit."""
 
@@ -29,12 +33,13 @@ def decoded(body: bytes, codings: str, *, limit_bytes: int) -> bytes:
     `gzip`, `x-gzip`, `deflate` and `identity` are known (RFC 9110, 8.4.1). Holds at most `limit_bytes` of each layer.
 
     Raises:
-        UndecodableError: a coding is unknown, or the bytes are damaged or incomplete.
+        UnknownCodingError: a coding is unknown, or there are too many.
+        UndecodableError: the bytes are damaged or incomplete.
         DecodedTooLargeError: a layer is larger than `limit_bytes`.
     """
     listed = [name.strip().lower() for name in codings.split(",")]
     if len(listed) > _CODINGS_AT_MOST:
-        raise UndecodableError("too many codings")
+        raise UnknownCodingError("too many codings")
     for coding in reversed(listed):
         match coding:
             case "" | "identity":
@@ -46,7 +51,7 @@ def decoded(body: bytes, codings: str, *, limit_bytes: int) -> bytes:
                 wrapped = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
                 body = _inflated(body, _ZLIB if wrapped else _RAW_DEFLATE, limit_bytes)
             case _:
-                raise UndecodableError(coding)
+                raise UnknownCodingError(coding)
     return body
 
 

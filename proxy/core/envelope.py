@@ -55,6 +55,11 @@ def parse_envelope(body: bytes, names: Collection[str] = ()) -> ErrorEnvelope | 
         document: JsonValue = _DECODER.decode(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
+    return envelope_of(document, names)
+
+
+def envelope_of(document: JsonValue, names: Collection[str] = ()) -> ErrorEnvelope | None:
+    """Return the envelope that decoded JSON is, None where it is anything else; `names` as for `parse_envelope`."""
     match document:
         case {"error": {"code": str(code), **rest}} if code:
             message = rest.get("message")
@@ -62,23 +67,31 @@ def parse_envelope(body: bytes, names: Collection[str] = ()) -> ErrorEnvelope | 
             if message is not None and not isinstance(message, str):
                 return None
             return ErrorEnvelope(
-                ErrorCode(code), message or "", parse_target(rest.get("target"), names), _inner_request_id(rest)
+                ErrorCode(code), message or "", parse_target(rest.get("target"), names), _inner_request_id(rest, names)
             )
     return None
 
 
-def _inner_request_id(error: Mapping[Any, JsonValue]) -> TargetId | None:
+def _inner_request_id(error: Mapping[Any, JsonValue], names: Collection[str]) -> TargetId | None:
     # Graph's documentation spells it both ways.
     for name in ("innerError", "innererror"):
         match error.get(name):
             case {"request-id": request_id}:
-                return parse_id(request_id)
+                return parse_target(request_id, names)
     return None
 
 
-def render_envelope(code: str, message: str, target: TargetId, details: Sequence[Mapping[str, str]] = ()) -> bytes:
-    """Return the envelope as JSON in ASCII; `details` are members of their own, left out when there are none."""
+def render_envelope(
+    code: str,
+    message: str,
+    target: TargetId,
+    details: Sequence[Mapping[str, JsonValue]] = (),
+    innererror: Mapping[str, JsonValue] | None = None,
+) -> bytes:
+    """Return the envelope as JSON in ASCII; `details` and `innererror` are left out when there are none."""
     error: dict[str, object] = {"code": code, "message": message, "target": target}
     if details:
         error["details"] = list(details)
+    if innererror:
+        error["innererror"] = innererror
     return json.dumps({"error": error}).encode()

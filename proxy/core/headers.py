@@ -48,6 +48,19 @@ _NAME: Final = re.compile(_TOKEN.pattern.encode("ascii"))
 _LEFT_UNESCAPED: Final = "!#$&'*+^`|"
 
 
+# What tells of the very bytes of a body, and is wrong of any other: RFC 9110, 8.4, 8.8 and 14; RFC 9530; RFC 9421.
+_OF_ONE_BODY: Final = _DIGESTS | {
+    b"accept-ranges",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"etag",
+    b"last-modified",
+    b"signature-input",
+    b"transfer-encoding",
+}
+
+
 def values(fields: Fields, name: bytes) -> list[bytes]:
     """Return the value of each field line called `name` (in lower case), in order."""
     return [value for key, value in fields if key.lower() == name]
@@ -118,10 +131,37 @@ def replaced(fields: Fields, ours: Iterable[tuple[str, str]]) -> Fields:
     return (*(line for line in fields if line[0].lower() not in taken), *set_lines)
 
 
+def of_another_body(fields: Fields, media_type: bytes | None = None) -> Fields:
+    """Return a response's `fields` for another body: what tells of the former one's bytes is gone.
+
+    `media_type` is the new body's; None where it is the former one's. The length is for the sender to set.
+    """
+    kept = tuple(line for line in fields if line[0].lower() not in _OF_ONE_BODY)
+    if media_type is None:
+        return kept
+    return set_in_place(kept, b"Content-Type", media_type)
+
+
+def set_in_place(fields: Fields, name: bytes, value: bytes) -> Fields:
+    """Return `fields` with one line called `name` that holds `value`, where the first one was or at the end."""
+    lines: list[tuple[bytes, bytes]] = []
+    is_set = False
+    for line in fields:
+        if line[0].lower() != name.lower():
+            lines.append(line)
+        elif not is_set:
+            lines.append((line[0], value))
+            is_set = True
+    return tuple(lines) if is_set else (*fields, (name, value))
+
+
 def is_covered(fields: Fields) -> bool:
     """Whether a request's body may not be rewritten: it is signed, digested or marked `no-transform`."""
-    if any(name.lower() in _DIGESTS for name, _ in fields):
-        return True
+    return any(name.lower() in _DIGESTS for name, _ in fields) or forbids_transform(fields)
+
+
+def forbids_transform(fields: Fields) -> bool:
+    """Whether `Cache-Control: no-transform` forbids to change the content (RFC 9110, 7.7; RFC 9111, 5.2)."""
     return any(token.strip().lower() == "no-transform" for token in joined(fields, b"cache-control").split(","))
 
 

@@ -1,17 +1,18 @@
 """JSON text without loss: every name of every object, in order, and where it stands.
 
-Two readers of one text. `parse` leaves nothing out (the last of two equal names does not win) and `respelt`
-rewrites chosen names in place; what `parse` accepts, `respelt` can walk.
+Readers of one text. `parse` leaves nothing out (the last of two equal names does not win), `respelt` rewrites chosen
+names in place and `with_members` adds members; what `parse` accepts, the others can walk.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from proxy.core.model import JsonValue
 
@@ -34,6 +35,7 @@ _BOM = b"\xef\xbb\xbf"
 # What matters for the position of a name. Everything else (white space, colons, numbers, literals) lies between.
 # The string is unrolled: `[^"\\]*` runs at the speed of memchr, where an alternation would step character by character.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 
 
 def parse(text: bytes) -> JsonValue:
@@ -83,6 +85,79 @@ def respelt(text: bytes, names: Mapping[tuple[int, ...], str]) -> bytes:
                 at_name = in_object[-1]
     pieces.append(text[kept_from:])
     return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where one member of an object stands in a text: the first byte of its name and of its value, and their ends."""
+
+    name: str
+    name_start: int
+    name_end: int
+    value_start: int
+    value_end: int
+
+
+def members(text: bytes, start: int) -> list[Member]:
+    """Return the members of the object whose brace is at `start`, in order; `text` must be JSON."""
+    found: list[Member] = []
+    name: re.Match[bytes] | None = None
+    depth = 0
+    at_name = False
+    for token in _TOKEN.finditer(text, start):
+        match text[token.start()]:
+            case 0x22 if at_name:  # "
+                name, at_name = token, False
+            case 0x7B | 0x5B:  # { [
+                depth += 1
+                at_name = depth == 1
+            case 0x7D | 0x5D | 0x2C if depth == 1:  # } ] ,
+                if name is not None:
+                    found.append(_member(text, name, token.start()))
+                name, at_name = None, True
+                if token[0] != b",":
+                    break
+            case 0x7D | 0x5D:  # } ]
+                depth -= 1
+    return found
+
+
+def with_members(text: bytes, path: Sequence[str], added: Mapping[str, str]) -> bytes:
+    """Return `text` with the members `added` to the object at `path`, every other byte as it was.
+
+    The names in `path` lead from the outermost object inwards; of equal ones the last is meant, as in Python. A member
+    that is there already has its value replaced, the others stand behind the last one and are spaced as that one is.
+    `text` must be JSON, with an object at each step of `path`; the object itself must have a member.
+    """
+    start = text.index(b"{")
+    for name in path:
+        start = next(member.value_start for member in reversed(members(text, start)) if member.name == name)
+    there = members(text, start)
+    last = there[-1]
+    before = text[: last.name_start]
+    gap = before[len(before.rstrip(b" \t\r\n")) :]
+    colon = text[last.name_end : last.value_start]
+    edits: list[tuple[int, int, bytes]] = []
+    for name, value in added.items():
+        rendered = json.dumps(value).encode()
+        known = next((member for member in reversed(there) if member.name == name), None)
+        if known is None:
+            edits.append((last.value_end, last.value_end, b"," + gap + json.dumps(name).encode() + colon + rendered))
+        else:
+            edits.append((known.value_start, known.value_end, rendered))
+    pieces: list[bytes] = []
+    kept_from = 0
+    for begin, end, piece in sorted(edits, key=lambda edit: edit[:2]):
+        pieces += (text[kept_from:begin], piece)
+        kept_from = end
+    return b"".join((*pieces, text[kept_from:]))
+
+
+def _member(text: bytes, name: re.Match[bytes], end: int) -> Member:
+    """Return the member called by the token `name`, whose value is followed by the sign at `end`."""
+    value_start = _COLON.match(text, name.end()).end()  # type: ignore[union-attr] # JSON has one behind each name
+    value_end = value_start + len(text[value_start:end].rstrip(b" \t\r\n"))
+    return Member(json.loads(name[0]), name.start(), name.end(), value_start, value_end)
 
 
 def offsets(text: bytes, pointers: Collection[str]) -> dict[str, int]:

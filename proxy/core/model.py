@@ -140,7 +140,9 @@ class ErrorEnvelope:
 class ErrorTag:
     """All that is said about an error response, in headers, log and metrics alike.
 
-    `code` is verbatim; `label` is the documented code that it counts under, or `other`.
+    `code` is verbatim; `label` is the documented code that it counts under, or `other`. `message` holds no secret.
+    `shape` says what the body looked like, where that was not the envelope; `retry_after_s` how long the upstream asks
+    to wait, if it does, and `quota` what else it tells about that.
     """
 
     code: ErrorCode
@@ -149,11 +151,14 @@ class ErrorTag:
     target_id: TargetId
     target_source: TargetSource
     origin: Origin
+    shape: str | None = None
+    retry_after_s: int | None = None
+    quota: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole response that the proxy itself gives."""
+    """A whole error response as the client gets it: the proxy's own, or the upstream's made whole."""
 
     status: int
     reason: str

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from proxy.core import headers
 from proxy.core.codes import INVALID_REQUEST_BODY, MISSING_REQUIRED_PARAMETER, OTHER, ErrorCodes, reason_phrase
-from proxy.core.envelope import parse_envelope, parse_id, render_envelope
+from proxy.core.envelope import parse_id, render_envelope
+from proxy.core.masking import masked
 from proxy.core.model import (
     CaseMismatch,
     ErrorCode,
@@ -20,19 +22,21 @@ from proxy.core.model import (
     TargetId,
     TargetSource,
 )
+from proxy.core.throttling import THROTTLING_STATUSES, quota_facts, wait_s
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from proxy.core.catalog import Operation
     from proxy.core.failure import Failure
+    from proxy.core.shapes import Recognised
 
 TARGET_FIELDS: Final = (b"x-ms-request-id", b"request-id", b"x-ms-correlation-request-id")
 """Where Microsoft's services put the ID of a request, in the order in which they are believed."""
 
+_STATUS: Final = re.compile("[45][0-9]{2}")
 _NAMED_AT_MOST: Final = 10
 _DETAILS_AT_MOST: Final = 1000
 _NAME_LENGTH_AT_MOST: Final = 64
+_MESSAGE_LENGTH_AT_MOST: Final = 4096
 
 
 def refuse(operation: Operation, findings: Findings, target: TargetId) -> Reply:
@@ -66,24 +70,26 @@ def tag_upstream_error(
     status: int,
     reason: str,
     fields: Fields,
-    body: bytes | None,
+    found: Recognised | None,
     *,
     codes: ErrorCodes,
-    names: Collection[str],
     own_target: TargetId,
+    now_s: float,
 ) -> ErrorTag:
     """Return the tag of an upstream's response from 400 up.
 
-    `body` is decoded content, None where it could not be read whole; `names` are folded parameter names, which are
-    never a target ID; `own_target` is used when the response has no ID of its own.
+    `found` is what its body says, None where that could not be read whole; `own_target` is used when the response has
+    no ID of its own; `now_s` is the time since the epoch.
     """
-    envelope = parse_envelope(body, names) if body else None
-    if envelope is not None:
-        code, message = envelope.code, envelope.message
-        candidates = [(envelope.target, TargetSource.ENVELOPE), (envelope.request_id, TargetSource.BODY)]
-    else:
-        code, message = (codes.of_status(status) if body is not None else ErrorCode(OTHER)), reason
-        candidates = []
+    message = found.message or "" if found else ""
+    retry_after_s = wait_s(status, fields, message, now_s=now_s)
+    throttled = status in THROTTLING_STATUSES and (status == HTTPStatus.TOO_MANY_REQUESTS or retry_after_s is not None)
+    if found is None or found.envelope is None:
+        message = message or reason or reason_phrase(status) or f"The upstream answered with status {status}."
+    candidates: list[tuple[TargetId | None, TargetSource]] = []
+    if found is not None:
+        is_own = found.envelope is not None and found.envelope.target is not None
+        candidates.append((found.target, TargetSource.ENVELOPE if is_own else TargetSource.BODY))
     candidates += [
         (parse_id(value.decode("latin-1")), TargetSource.HEADER)
         for name in TARGET_FIELDS
@@ -92,7 +98,30 @@ def tag_upstream_error(
     target, source = next(
         ((target, source) for target, source in candidates if target is not None), (own_target, TargetSource.PROXY)
     )
-    return ErrorTag(code, codes.label(code, Origin.UPSTREAM), message, target, source, Origin.UPSTREAM)
+    code = _code_of(status, found, codes, is_throttled=throttled)
+    return ErrorTag(
+        code,
+        codes.label(code, Origin.UPSTREAM),
+        masked(message[:_MESSAGE_LENGTH_AT_MOST]),
+        target,
+        source,
+        Origin.UPSTREAM,
+        found.shape if found is not None and found.envelope is None else None,
+        retry_after_s,
+        quota_facts(fields, message) if throttled else (),
+    )
+
+
+def _code_of(status: int, found: Recognised | None, codes: ErrorCodes, *, is_throttled: bool) -> ErrorCode:
+    """Return the code of an error: its own, word for word; else by its status, or by the number that it has for one."""
+    if found is None:
+        return ErrorCode(OTHER)
+    if found.envelope is not None:
+        return found.envelope.code
+    number = found.code if found.code and _STATUS.fullmatch(found.code) else None
+    if found.code and number is None:
+        return ErrorCode(found.code)
+    return codes.of_status(HTTPStatus.TOO_MANY_REQUESTS if is_throttled else int(number or status))
 
 
 def explain(mismatch: CaseMismatch) -> str:

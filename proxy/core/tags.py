@@ -23,6 +23,7 @@ _MESSAGE_LENGTH_AT_MOST: Final = 1024
 _TEXT_LENGTH_AT_MOST: Final = 256
 _FIRST_ERROR_STATUS: Final = 400
 _TOO_MANY_REQUESTS: Final = 429
+_SERVICE_UNAVAILABLE: Final = 503
 
 
 class HeaderNames(Protocol):
@@ -91,7 +92,7 @@ def log_level(outcome: Outcome) -> str:
     """Return how loud the line is: `error` for a failure on this side, `warning` for what a caller should mend."""
     if outcome.failure is not None:
         return "warning" if outcome.failure.is_client else "error"
-    if outcome.status == _TOO_MANY_REQUESTS:
+    if is_throttled(outcome):
         return "info"
     if outcome.error is not None or outcome.action is not None or outcome.findings.duplicates:
         return "warning"
@@ -121,6 +122,9 @@ def log_fields(outcome: Outcome) -> dict[str, object]:
         "target_id": error.target_id if error else None,
         "target_source": error.target_source.value if error else None,
         "origin": error.origin.value if error else None,
+        "shape": error.shape if error else None,
+        "retry_after_s": error.retry_after_s if error else None,
+        "quota": dict(error.quota) or None if error else None,
         "mode": outcome.mode.value if outcome.mode and findings.mismatches else None,
         "action": outcome.action.value if outcome.action else None,
         "mismatches": [
@@ -157,9 +161,12 @@ def status_label(outcome: Outcome) -> str:
 
 
 def is_throttled(outcome: Outcome) -> bool:
-    """Whether the upstream asks for fewer requests (RFC 6585, 4)."""
-    return (
-        outcome.status == _TOO_MANY_REQUESTS and outcome.error is not None and outcome.error.origin is Origin.UPSTREAM
+    """Whether the upstream asks for fewer requests: 429 (RFC 6585, 4), or a 503 that says how long to wait."""
+    error = outcome.error
+    if error is None or error.origin is not Origin.UPSTREAM:
+        return False
+    return outcome.status == _TOO_MANY_REQUESTS or (
+        outcome.status == _SERVICE_UNAVAILABLE and error.retry_after_s is not None
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.coding import DecodedTooLargeError, UndecodableError, decoded
+from proxy.core.coding import DecodedTooLargeError, UndecodableError, UnknownCodingError, decoded
 
 TEXT = b'{"error": {"code": "NotFound", "message": "", "target": ""}}' * 3
 
@@ -136,3 +136,12 @@ def test_a_content_of_countless_members_is_refused() -> None:
 def test_content_in_countless_codings_is_refused() -> None:
     with pytest.raises(UndecodableError):
         decoded(gzip.compress(b"{}"), ", ".join(["identity"] * 1000 + ["gzip"]), limit_bytes=1000)
+
+
+@pytest.mark.parametrize("codings", ["br", "zstd", "gzip, br", ",".join(["gzip"] * 9)])
+def test_a_coding_that_is_not_known_here_is_told_from_damage(codings: str) -> None:
+    with pytest.raises(UnknownCodingError):
+        decoded(TEXT, codings, limit_bytes=1000)
+    with pytest.raises(UndecodableError) as raised:
+        decoded(TEXT, "gzip", limit_bytes=1000)
+    assert not isinstance(raised.value, UnknownCodingError)

@@ -361,3 +361,38 @@ def test_size_is_that_of_the_lines() -> None:
 )
 def test_json_media_types(*, media_type: str, is_json: bool) -> None:
     assert headers.is_json_media_type(media_type) is is_json
+
+
+def test_fields_of_another_body() -> None:
+    fields = (
+        (b"Server", b"x"),
+        (b"CONTENT-TYPE", b"text/html"),
+        *((name, b"x") for name in (b"Content-Encoding", b"ETag", b"Digest", b"Content-Digest", b"Repr-Digest")),
+        *((name, b"x") for name in (b"Content-MD5", b"Content-Range", b"Last-Modified", b"Accept-Ranges")),
+        *((name, b"x") for name in (b"Transfer-Encoding", b"Content-Length", b"Signature", b"Signature-Input")),
+        (b"Set-Cookie", b"a"),
+        (b"Set-Cookie", b"b"),
+    )
+    kept = ((b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"))
+    assert headers.of_another_body(fields) == ((b"Server", b"x"), (b"CONTENT-TYPE", b"text/html"), *kept)
+    assert headers.of_another_body(fields, b"a/b") == ((b"Server", b"x"), (b"CONTENT-TYPE", b"a/b"), *kept)
+    assert headers.of_another_body((), b"a/b") == ((b"Content-Type", b"a/b"),)
+
+
+def test_a_field_is_set_where_it_stands() -> None:
+    fields = ((b"a", b"1"), (b"B", b"2"), (b"b", b"3"), (b"c", b"4"))
+    assert headers.set_in_place(fields, b"b", b"5") == ((b"a", b"1"), (b"B", b"5"), (b"c", b"4"))
+    assert headers.set_in_place(fields[:1], b"b", b"5") == ((b"a", b"1"), (b"b", b"5"))
+
+
+@pytest.mark.parametrize(
+    ("value", "forbids"),
+    [
+        pytest.param(b"no-transform", True, id="alone"),
+        pytest.param(b"private, No-Transform , max-age=1", True, id="among-others"),
+        pytest.param(b"no-transformation", False, id="longer-word"),
+        pytest.param(b"", False, id="empty"),
+    ],
+)
+def test_no_transform(*, value: bytes, forbids: bool) -> None:
+    assert headers.forbids_transform(((b"Cache-Control", value),)) is forbids

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.jsontext import UnreadableJsonError, offsets, parse, pointer_token, respelt
+from proxy.core.jsontext import UnreadableJsonError, members, offsets, parse, pointer_token, respelt, with_members
 
 if TYPE_CHECKING:
     from random import Random
@@ -262,3 +262,38 @@ def test_every_place_has_its_offset(document: JsonValue, indent: int | None) -> 
             rest = rest.partition(b":")[2] if b":" not in json.dumps(name).encode() else b""
         if rest:
             assert rest.lstrip().startswith(json.dumps(values[pointer], indent=indent).encode()[:1])
+
+
+def test_where_members_stand() -> None:
+    text = BOM + b'{ "a" : [1, {"x": 2}] , "b":"c:,}" ,"\\u0064":\t-1.5e3\n}'
+    found = members(text, text.index(b"{"))
+    assert [member.name for member in found] == ["a", "b", "d"]
+    assert [text[member.name_start : member.name_end] for member in found] == [b'"a"', b'"b"', b'"\\u0064"']
+    assert [text[m.value_start : m.value_end] for m in found] == [b'[1, {"x": 2}]', b'"c:,}"', b"-1.5e3"]
+
+
+def test_an_empty_object_has_no_members() -> None:
+    assert members(b"[{ }, 1]", 1) == []
+
+
+NAMED = st.dictionaries(st.text(max_size=4), st.none() | st.text() | st.lists(st.integers()), min_size=1, max_size=4)
+
+
+@given(
+    inner=NAMED,
+    added=st.dictionaries(st.text(max_size=4), st.text(), max_size=3),
+    indent=st.sampled_from([None, 0, 2]),
+    is_ascii=st.booleans(),
+)
+def test_members_are_added_and_every_other_byte_stays(
+    inner: dict[str, object], added: dict[str, str], indent: int | None, *, is_ascii: bool
+) -> None:
+    text = json.dumps({"before": [{}], "error": inner, "behind": "}"}, indent=indent, ensure_ascii=is_ascii).encode(
+        "utf-8", "surrogatepass"
+    )
+    result = with_members(text, ("error",), added)
+    assert json.loads(result) == {"before": [{}], "error": inner | added, "behind": "}"}
+    if not added.keys() & inner.keys():
+        # What was added stands in one piece.
+        length = len(result) - len(text)
+        assert any(result[:at] + result[at + length :] == text for at in range(len(text) + 1))

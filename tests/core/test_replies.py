@@ -10,13 +10,16 @@ from proxy.core.catalog import Catalog, Document, Operation
 from proxy.core.codes import ErrorCodes
 from proxy.core.failure import Failure
 from proxy.core.jsontext import parse
-from proxy.core.model import Fields, Findings, Origin, TargetId, TargetSource
+from proxy.core.model import ErrorTag, Fields, Findings, Origin, TargetId, TargetSource
 from proxy.core.openapi import compile_catalog
 from proxy.core.replies import explain, refuse, reply_of, tag_upstream_error
+from proxy.core.shapes import Elements, Recognised, Shapes, recognise
 
 TARGET = TargetId("0f4d4b3e-8f0c-4b6e-9a57-3d2f1c0b9a88")
 GUID = "3a1f5d3c-7c2a-4a37-8a71-0d3a3a0f2f11"
 CODES = ErrorCodes({"Forbidden": 403, "TooManyRequests": 429, "NotFound": 404}, {"429": "TooManyRequests"})
+
+NO_SHAPES = Shapes((), Elements(), Elements())
 
 
 def catalog() -> Catalog:
@@ -201,9 +204,8 @@ def test_a_detail_stands_behind_the_message() -> None:
     ],
 )
 def test_where_the_target_comes_from(body: object, fields: Fields, target: str, source: TargetSource) -> None:
-    tag = tag_upstream_error(
-        403, "Forbidden", fields, json.dumps(body).encode(), codes=CODES, names=catalog().names, own_target=TARGET
-    )
+    found = recognise(json.dumps(body).encode(), "", NO_SHAPES, catalog().names)
+    tag = tag_upstream_error(403, "Forbidden", fields, found, codes=CODES, own_target=TARGET, now_s=0)
     assert (tag.target_id, tag.target_source) == (target, source)
     assert tag.origin is Origin.UPSTREAM
 
@@ -222,5 +224,56 @@ def test_where_the_target_comes_from(body: object, fields: Fields, target: str, 
     ],
 )
 def test_code_of_an_upstream_error(status: int, body: bytes | None, code: str, label: str) -> None:
-    tag = tag_upstream_error(status, "Reason", (), body, codes=CODES, names=(), own_target=TARGET)
+    found = None if body is None else recognise(body, "", NO_SHAPES)
+    tag = tag_upstream_error(status, "Reason", (), found, codes=CODES, own_target=TARGET, now_s=0)
     assert (tag.code, tag.label) == (code, label)
+
+
+def upstream_tag(status: int, found: Recognised, fields: Fields = ()) -> ErrorTag:
+    return tag_upstream_error(status, "Reason", fields, found, codes=CODES, own_target=TARGET, now_s=0)
+
+
+@pytest.mark.parametrize(
+    ("status", "found", "code"),
+    [
+        pytest.param(400, Recognised("entra", "invalid_client"), "invalid_client", id="its-own"),
+        pytest.param(403, Recognised("gateway", "404"), "NotFound", id="a-status-in-the-body"),
+        pytest.param(403, Recognised("gateway", "40301"), "40301", id="a-number-that-is-no-status"),
+        pytest.param(429, Recognised("gateway", "429"), "TooManyRequests", id="throttled"),
+        pytest.param(503, Recognised("gateway", None, "Retry after 5 seconds"), "TooManyRequests", id="503-with-wait"),
+        pytest.param(503, Recognised("gateway", "Busy", "Retry after 5 seconds"), "Busy", id="503-with-its-own"),
+        pytest.param(503, Recognised("gateway", None, "Down"), "ServiceUnavailable", id="503-without-a-wait"),
+    ],
+)
+def test_code_of_another_shape(status: int, found: Recognised, code: str) -> None:
+    assert upstream_tag(status, found).code == code
+
+
+def test_what_a_throttled_response_says() -> None:
+    found = Recognised("gateway", None, "maximum allowed 45 per 00:01:00")
+    tag = upstream_tag(429, found, ((b"x-ms-ratelimit-remaining-tenant-reads", b"0"),))
+    assert (tag.shape, tag.retry_after_s) == ("gateway", 60)
+    assert dict(tag.quota) == {"x-ms-ratelimit-remaining-tenant-reads": "0", "allowed": "45", "per_s": "60"}
+
+
+def test_quota_of_a_response_that_is_not_throttled_is_nobodys_concern() -> None:
+    assert upstream_tag(500, Recognised("text"), ((b"x-ratelimit-limit", b"10"),)).quota == ()
+
+
+def test_the_message_is_told_without_its_secrets() -> None:
+    assert upstream_tag(401, Recognised("text", None, "bad token eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.")).message == (
+        "bad token ***"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "message"),
+    [
+        pytest.param(418, "Teapot", "Teapot", id="reason"),
+        pytest.param(404, "", "Not Found", id="phrase"),
+        pytest.param(599, "", "The upstream answered with status 599.", id="neither"),
+    ],
+)
+def test_an_error_that_says_nothing_has_a_message_all_the_same(status: int, reason: str, message: str) -> None:
+    tag = tag_upstream_error(status, reason, (), Recognised("empty"), codes=CODES, own_target=TARGET, now_s=0)
+    assert tag.message == message
