@@ -18,10 +18,11 @@ from aiohttp.http_writer import HttpVersion11
 
 from proxy.core import check, headers, tags
 from proxy.core.catalog import METHODS, UNKNOWN, Operation
+from proxy.core.codes import may_blame_body
 from proxy.core.coding import DecodedTooLargeError, UndecodableError, decoded
 from proxy.core.envelope import parse_id
 from proxy.core.failure import Failure
-from proxy.core.model import Action, ErrorTag, Mode, Outcome, TargetId
+from proxy.core.model import Action, ErrorTag, Mode, Outcome, Suspect, TargetId
 from proxy.core.replies import refuse, reply_of, tag_upstream_error
 from proxy.listener import RawResponse, connection_of, own_response
 from proxy.progress import StalledError, Watch
@@ -116,6 +117,8 @@ class _Course:
         self._fields: Fields = request.raw_headers
         self._operation = UNKNOWN
         self._checked = check.UNCHECKED
+        self._forwarded = b""
+        self._suspects: tuple[Suspect, ...] = ()
         self._started = perf_counter()
         self._waited_s = 0.0
         self._upstream_s: float | None = None
@@ -137,7 +140,7 @@ class _Course:
             self._operation = self._exchange.catalog.match(self._request.method, target.decode("latin-1"))
             body = await self._checked_body()
             if self._checked.action is Action.REJECTED:
-                return await self._give(refuse(self._operation, self._checked.findings, new_target()))
+                return await self._give(refuse(self._operation, self._checked, new_target()))
             response = await self._send(target, body)
             try:
                 return await self._relay(response)
@@ -195,6 +198,9 @@ class _Course:
             resend=self._resend,
             defect=self._defect,
             trace_id=_trace_id(self._fields),
+            not_fixed=checked.not_fixed,
+            suspects=self._suspects,
+            doc=self._operation.doc,
         )
 
     def _screen(self) -> None:
@@ -251,11 +257,26 @@ class _Course:
             self._checked = check.TOO_LARGE
             return self._pieces(body)
         arguments = (body, self._fields, shape, mode)
-        if len(body) > _CHECKED_IN_THREAD_ABOVE_BYTES or headers.is_coded(self._fields):
+        if self._takes_long(body):
             self._checked = await asyncio.to_thread(check.check, *arguments, limit_bytes=limit_bytes)
         else:
             self._checked = check.check(*arguments, limit_bytes=limit_bytes)
-        return body if self._checked.fixed_body is None else self._checked.fixed_body
+        # It is held until it was sent in any case; of a body that was streamed nothing is kept.
+        self._forwarded = body if self._checked.fixed_body is None else self._checked.fixed_body
+        return self._forwarded
+
+    def _takes_long(self, body: bytes) -> bool:
+        return len(body) > _CHECKED_IN_THREAD_ABOVE_BYTES or headers.is_coded(self._fields)
+
+    async def _suspects_of(self, error: ErrorTag, status: int) -> tuple[Suspect, ...]:
+        """Return what in the body may have led to the upstream's `error`, if it is one that a body can lead to."""
+        body, shape = self._forwarded, self._operation.body
+        if not body or shape is None or not may_blame_body(error.label, status):
+            return ()
+        limit_bytes = self._settings.check.max_body_bytes
+        if self._takes_long(body):
+            return await asyncio.to_thread(check.suspects, body, self._fields, shape, limit_bytes=limit_bytes)
+        return check.suspects(body, self._fields, shape, limit_bytes=limit_bytes)
 
     async def _unchecked_body(self) -> bytes | AsyncIterator[bytes]:
         """Return the body as the stream that it is, or whole where it is here already and streaming would only cost."""
@@ -352,6 +373,7 @@ class _Course:
                 names=self._exchange.catalog.names,
                 own_target=new_target(),
             )
+            self._suspects = await self._suspects_of(self._tag, response.status)
         fields = self._tagged(fields)
         length = len(body) if body and is_whole else response.length
         outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")

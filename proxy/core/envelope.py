@@ -76,9 +76,17 @@ def _inner_request_id(error: Mapping[Any, JsonValue]) -> TargetId | None:
     return None
 
 
-def render_envelope(code: str, message: str, target: TargetId, details: Sequence[Mapping[str, str]] = ()) -> bytes:
-    """Return the envelope as JSON in ASCII; `details` are members of their own, left out when there are none."""
+def render_envelope(
+    code: str,
+    message: str,
+    target: TargetId,
+    details: Sequence[Mapping[str, str]] = (),
+    names: Sequence[str] = (),
+) -> bytes:
+    """Return the envelope as JSON in ASCII; `details` and `names` are members, left out when there are none."""
     error: dict[str, object] = {"code": code, "message": message, "target": target}
     if details:
         error["details"] = list(details)
+    if names:
+        error["names"] = list(names)
     return json.dumps({"error": error}).encode()
