@@ -258,7 +258,8 @@ CALLS: Final = (
             code="InvalidRequestBody",
             origin="proxy",
             message="Body parameters are case-sensitive: 'comment' must be 'Comment', of which the body holds "
-            "another spelling too: keep one (POST /api/machines/{id}/runAntiVirusScan).",
+            "another spelling too: keep one (POST /api/machines/{id}/runAntiVirusScan). The body was not fixed: it "
+            "holds a parameter under two spellings.",
             target_source="proxy",
             target_form=GUID,
             logged={

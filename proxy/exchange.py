@@ -20,9 +20,10 @@ from aiohttp.http_writer import HttpVersion11
 from proxy.core import check, headers, tags
 from proxy.core.accept import prefers_problem
 from proxy.core.catalog import METHODS, UNKNOWN, Operation
+from proxy.core.codes import may_blame_body
 from proxy.core.envelope import parse_id
 from proxy.core.failure import Failure
-from proxy.core.model import Action, ErrorTag, Mode, Outcome, TargetId
+from proxy.core.model import Action, ErrorTag, Mode, Outcome, Suspect, TargetId
 from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_of
 from proxy.core.replies import refuse, reply_of
 from proxy.listener import RawResponse, connection_of, own_response
@@ -126,6 +127,8 @@ class _Course:
         self._fields: Fields = request.raw_headers
         self._operation = UNKNOWN
         self._checked = check.UNCHECKED
+        self._forwarded = b""
+        self._suspects: tuple[Suspect, ...] = ()
         self._started = perf_counter()
         self._waited_s = 0.0
         self._upstream_s: float | None = None
@@ -147,7 +150,7 @@ class _Course:
             self._operation = self._exchange.catalog.match(self._request.method, target.decode("latin-1"))
             body = await self._checked_body()
             if self._checked.action is Action.REJECTED:
-                return await self._give(refuse(self._operation, self._checked.findings, new_target()))
+                return await self._give(refuse(self._operation, self._checked, new_target()))
             response = await self._send(target, body)
             try:
                 return await self._relay(response)
@@ -207,6 +210,9 @@ class _Course:
             resend=self._resend,
             defect=self._defect,
             trace_id=_trace_id(self._fields),
+            not_fixed=checked.not_fixed,
+            suspects=self._suspects,
+            doc=self._operation.doc,
         )
 
     def _screen(self) -> None:
@@ -263,11 +269,26 @@ class _Course:
             self._checked = check.TOO_LARGE
             return self._pieces(body)
         arguments = (body, self._fields, shape, mode)
-        if len(body) > _CHECKED_IN_THREAD_ABOVE_BYTES or headers.is_coded(self._fields):
+        if self._takes_long(body):
             self._checked = await asyncio.to_thread(check.check, *arguments, limit_bytes=limit_bytes)
         else:
             self._checked = check.check(*arguments, limit_bytes=limit_bytes)
-        return body if self._checked.fixed_body is None else self._checked.fixed_body
+        # It is held until it was sent in any case; of a body that was streamed nothing is kept.
+        self._forwarded = body if self._checked.fixed_body is None else self._checked.fixed_body
+        return self._forwarded
+
+    def _takes_long(self, body: bytes) -> bool:
+        return len(body) > _CHECKED_IN_THREAD_ABOVE_BYTES or headers.is_coded(self._fields)
+
+    async def _suspects_of(self, error: ErrorTag, status: int) -> tuple[Suspect, ...]:
+        """Return what in the body may have led to the upstream's `error`, if it is one that a body can lead to."""
+        body, shape = self._forwarded, self._operation.body
+        if not body or shape is None or not may_blame_body(error.label, status):
+            return ()
+        limit_bytes = self._settings.check.max_body_bytes
+        if self._takes_long(body):
+            return await asyncio.to_thread(check.suspects, body, self._fields, shape, limit_bytes=limit_bytes)
+        return check.suspects(body, self._fields, shape, limit_bytes=limit_bytes)
 
     async def _unchecked_body(self) -> bytes | AsyncIterator[bytes]:
         """Return the body as the stream that it is, or whole where it is here already and streaming would only cost."""
@@ -368,6 +389,7 @@ class _Course:
                     # That of another body.
                     length = None
             self._tag = reply.tag
+            self._suspects = await self._suspects_of(reply.tag, response.status)
             fields = reply.fields
         fields = self._tagged(fields)
         outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.core.catalog import CatalogError, CatalogProblem
-from proxy.core.codes import ErrorCodes
+from proxy.core.codes import ErrorCodes, Help, page_address
 from proxy.core.openapi import compile_catalog
 from proxy.core.shapes import ShapesError, compile_shapes
 from proxy.documents import UnreadableError, read_document, read_yaml, with_lines
@@ -97,11 +97,15 @@ def _with_lines(problems: tuple[CatalogProblem, ...]) -> tuple[CatalogProblem, .
 
 
 def load_error_codes() -> ErrorCodes:
-    """Return the documented error codes."""
+    """Return the documented error codes, each with what helps."""
     entries = read_yaml(config_folder() / "error_codes.yaml")["codes"]
     statuses = {entry["code"]: entry["status"] for entry in entries}
     aliases = {alias: entry["code"] for entry in entries for alias in entry.get("aliases", ())}
-    return ErrorCodes(statuses, aliases)
+    helps = {
+        entry["code"]: Help(entry["cause"], entry["remedy"], tuple(map(page_address, entry["pages"])))
+        for entry in entries
+    }
+    return ErrorCodes(statuses, aliases, helps)
 
 
 class UnusableShapesError(UnusableInputError):

@@ -73,6 +73,7 @@ class Telemetry:
         self._gauge("catalog_operations", "Operations in the catalog.").set(len(catalog.operations))
         build_info = self._gauge("build_info", "Always 1; the labels tell what runs.", "version", "python")
         build_info.labels(__version__, platform.python_version()).set(1)
+        self._codes = codes
         self._logger: FilteringBoundLogger | None = None
         self._logs_requests = False
         self._start_at_zero(codes)
@@ -99,7 +100,7 @@ class Telemetry:
         self._count(outcome)
         logger = self._logger
         if logger is not None and (self._logs_requests or tags.is_worth_a_line(outcome)):
-            getattr(logger, tags.log_level(outcome))(tags.log_event(outcome), **tags.log_fields(outcome))
+            getattr(logger, tags.log_level(outcome))(tags.log_event(outcome), **tags.log_fields(outcome, self._codes))
 
     def _count(self, outcome: Outcome) -> None:
         operation, status = outcome.operation, tags.status_label(outcome)

@@ -100,6 +100,7 @@ class TestErrors:
         event = await proxied.lines.event("upstream_error")
         assert event.pop("duration_ms") >= event.pop("upstream_ms") > 0
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", event.pop("timestamp"))
+        assert event.pop("help").keys() == {"cause", "remedy", "page"}
         assert event == {
             "level": "warning",
             "event": "upstream_error",
@@ -288,13 +289,16 @@ class TestModes:
                         "code": "ParameterCaseMismatch",
                         "target": "/comment",
                         "message": "'comment' must be 'Comment'",
+                        "expected": "Comment",
                     },
                     {
                         "code": "ParameterCaseMismatch",
                         "target": "/isolation_type",
                         "message": "'isolation_type' must be 'IsolationType'",
+                        "expected": "IsolationType",
                     },
                 ],
+                "names": ["/Comment", "/IsolationType"],
             }
         }
         assert simulator.received == []
@@ -492,6 +496,95 @@ class TestModes:
         else:
             assert response["X-Case-Mismatch"] == "alert=Alert"
             assert simulator.received[0].body == body
+
+
+class TestExplaining:
+    SUSPICIOUS = b'{"IsolatonType": "Full", "Comment": 5, "Zzz": "value-of-a-caller"}'
+
+    @pytest.mark.parametrize("code", ["InvalidRequestBody", "MissingRequiredParameter", "InvalidInput", "BadRequest"])
+    async def test_what_is_suspicious_in_a_body_that_the_upstream_refused(
+        self, proxied: Proxied, ask: Ask, code: str
+    ) -> None:
+        response = await ask(proxied, "POST", ISOLATE, JSON, b"X-Simulate: " + code.encode(), body=self.SUSPICIOUS)
+        assert (response.status, response["X-Error-Origin"]) == (400, "upstream")
+        event = await proxied.lines.event("upstream_error")
+        assert event["suspects"] == [
+            {"suspicion": "unknown_name", "pointer": "/IsolatonType", "got": "", "expected": ["IsolationType"]},
+            {"suspicion": "unknown_name", "pointer": "/Zzz", "got": "", "expected": []},
+            {"suspicion": "wrong_type", "pointer": "/Comment", "got": "number", "expected": ["string"]},
+        ]
+        assert event["help"].keys() == {"cause", "remedy", "page", "operation_page"}
+        assert event["help"]["operation_page"] == "https://learn.microsoft.com/defender-endpoint/api/isolate-machine"
+        assert "value-of-a-caller" not in proxied.lines.getvalue()
+        assert "suspect" not in repr(response.fields).lower()
+
+    async def test_an_undocumented_400_is_looked_into_too(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        answer = b'{"error":{"code":"New","message":""}}'
+        head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(answer)
+        upstream = await start_upstream(head + answer)
+        proxied = await start_proxy(upstream.url)
+        await ask(proxied, "POST", ISOLATE, JSON, body=self.SUSPICIOUS)
+        event = await proxied.lines.event("upstream_error")
+        assert (event["error_code"], len(event["suspects"])) == ("New", 3)
+        assert "cause" not in event["help"]
+
+    @pytest.mark.parametrize("simulated", [b"Forbidden", b"InvalidHashValue", b"InternalServerError", b"empty=200"])
+    async def test_other_answers_cost_no_look(self, proxied: Proxied, ask: Ask, simulated: bytes) -> None:
+        await ask(proxied, "POST", ISOLATE, JSON, b"X-Simulate: " + simulated, body=self.SUSPICIOUS)
+        event = await proxied.lines.event("request" if b"200" in simulated else "upstream_error")
+        assert "suspects" not in event
+
+    async def test_a_body_that_is_no_json_is_told_with_its_place(self, proxied: Proxied, ask: Ask) -> None:
+        """A raw line break within a query string (microsoft-365-docs#10581)."""
+        body = b'{"Query": "DeviceInfo\n| limit 1"}'
+        await ask(proxied, "POST", "/api/advancedqueries/run", JSON, b"X-Simulate: InvalidRequestBody", body=body)
+        (suspect,) = (await proxied.lines.event("upstream_error"))["suspects"]
+        assert (suspect["suspicion"], suspect["got"]) == ("not_json", "line 1, column 22")
+
+    async def test_a_fixed_body_is_looked_into_as_it_was_sent(
+        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
+    ) -> None:
+        proxied = await start_proxy(simulator.url, {"check.mode": "fix"})
+        body = b'{"comment": 5, "isolationtype": 1}'
+        await ask(proxied, "POST", ISOLATE, JSON, b"X-Simulate: InvalidRequestBody", body=body)
+        suspects = (await proxied.lines.event("upstream_error"))["suspects"]
+        assert [suspect["pointer"] for suspect in suspects] == ["/Comment", "/IsolationType"]
+
+    async def test_a_large_body_is_looked_into_as_well(self, proxied: Proxied, ask: Ask) -> None:
+        body = json.dumps({"Comment": 5, "more": "x" * 100_000}).encode()
+        await ask(proxied, "POST", ISOLATE, JSON, b"X-Simulate: InvalidRequestBody", body=body)
+        assert len((await proxied.lines.event("upstream_error"))["suspects"]) == 2
+
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            pytest.param({"check.max_body_bytes": "10"}, id="larger-than-the-limit"),
+            pytest.param({"check.operations": '{"isolateMachine": "off"}'}, id="not-checked"),
+        ],
+    )
+    async def test_a_body_that_was_not_checked_is_not_looked_into(
+        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask, flags: dict[str, str]
+    ) -> None:
+        proxied = await start_proxy(simulator.url, flags)
+        await ask(proxied, "POST", ISOLATE, JSON, b"X-Simulate: InvalidRequestBody", body=self.SUSPICIOUS)
+        assert "suspects" not in await proxied.lines.event("upstream_error")
+
+    async def test_hostile_bodies_make_no_long_lines(self, proxied: Proxied, ask: Ask) -> None:
+        body = json.dumps({"x" * 400 + str(n): n for n in range(1_000)} | {"IsolationType": "Partly"}).encode()
+        await ask(proxied, "POST", ISOLATE, JSON, b"X-Simulate: InvalidRequestBody", body=body)
+        await proxied.lines.event("upstream_error")
+        assert max(map(len, proxied.lines.getvalue().splitlines())) < 16_000
+
+    async def test_fix_says_why_it_refused(self, start_proxy: StartProxy, simulator: Simulator, ask: Ask) -> None:
+        proxied = await start_proxy(simulator.url, {"check.mode": "fix"})
+        body = gzip.compress(b'{"comment": "x"}')
+        response = await ask(proxied, "POST", ISOLATE, JSON, b"Content-Encoding: gzip", body=body)
+        assert response.error["message"].endswith("The body was not fixed: it is compressed.")
+        assert response.error["names"] == ["/Comment"]
+        event = await proxied.lines.event("case_mismatch")
+        assert (event["mode"], event["not_fixed"]) == ("fix", ["coded"])
 
 
 class TestReportHeader:

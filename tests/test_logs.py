@@ -309,6 +309,12 @@ async def test_the_line_about_an_error_of_the_upstream(proxied: Proxied, simulat
         "target_id": target_id,
         "target_source": "envelope",
         "origin": "upstream",
+        "help": {
+            "cause": "The token is valid, but lacks a permission that the operation needs.",
+            "remedy": "Grant the application or user the permission that the operation's page lists, then get a new "
+            "token.",
+            "page": "https://learn.microsoft.com/defender-endpoint/api/common-errors",
+        },
         "request_bytes": simulator.received[-1].body_bytes,
         "response_bytes": len(body),
         "request_id": "req-1",

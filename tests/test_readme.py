@@ -36,8 +36,11 @@ from proxy.core.model import (
     Outcome,
     Pointer,
     RouteTemplate,
+    Suspect,
+    Suspicion,
     TargetId,
     TargetSource,
+    Unfixable,
     UnknownName,
 )
 from proxy.resources import load_catalog, load_error_codes
@@ -137,13 +140,28 @@ def test_response_headers() -> None:
 
 
 def test_log_fields() -> None:
-    _, table = tables(section("Log"))
-    assert [row["field"] for row in table] == ["timestamp", "level", "event", *tags.log_fields(full_outcome())]
+    _, table, _ = tables(section("Log"))
+    told = tags.log_fields(full_outcome(), load_error_codes())
+    assert [row["field"] for row in table] == ["timestamp", "level", "event", *told]
 
 
 def test_log_events() -> None:
-    table, _ = tables(section("Log"))
+    table, _, _ = tables(section("Log"))
     assert {row["event"] for row in table} == {tags.CASE_MISMATCH, tags.UPSTREAM_ERROR, tags.PROXY_ERROR, tags.REQUEST}
+
+
+def test_explanations() -> None:
+    _, _, table = tables(section("Log"))
+    assert [row["suspicion"] for row in table] == [suspicion.value for suspicion in Suspicion]
+    _, _, explanations = section("Log").partition("### Explanations")
+    help_fields = tags.log_fields(full_outcome(), load_error_codes())["help"]
+    assert isinstance(help_fields, dict)
+    assert {*help_fields} <= {*quoted(explanations)}
+
+
+def test_reasons_not_to_fix() -> None:
+    (row,) = (row for row in tables(section("Log"))[1] if row["field"] == "not_fixed")
+    assert quoted(row["meaning"])[1:] == [reason.value for reason in Unfixable]
 
 
 def test_metrics() -> None:
@@ -331,6 +349,7 @@ def full_outcome() -> Outcome:
         findings=Findings(
             (mismatch,) * 1000, (UnknownName(Pointer("/Coment"), "Coment", "Comment"),), 1, (Pointer("/a"),)
         ),
+        not_fixed=(Unfixable.VALUE,), suspects=(Suspect(Suspicion.UNKNOWN_NAME, Pointer("/Coment")),), doc="x.md",
         error=ErrorTag(
             ErrorCode("Forbidden"), "Forbidden", "No.", TargetId("1"), TargetSource.ENVELOPE, Origin.UPSTREAM,
             shape="gateway", retry_after_s=1, quota=(("allowed", "45"),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +96,22 @@ def test_error_shapes_that_cannot_be_used_are_told_with_their_place(
     with pytest.raises(UnusableShapesError) as caught:
         load_error_shapes(path)
     assert str(caught.value).startswith(f"{path}{problem}")
+
+
+@pytest.mark.parametrize("code", load_error_codes().statuses)
+def test_every_documented_code_has_a_cause_a_remedy_and_a_page(code: str) -> None:
+    told = load_error_codes().helps[code]
+
+    for sentence in (told.cause, told.remedy):
+        assert sentence[0].isupper()
+        assert sentence.endswith(".")
+        assert len(sentence) <= 120
+    assert told.cause != told.remedy
+    assert told.pages
+    assert all(re.fullmatch(r"https://learn\.microsoft\.com/defender-(endpoint|xdr)/[a-z/-]+", p) for p in told.pages)
+    explanation = load_error_codes().explanation(code)
+    assert explanation is not None
+    assert {told.cause, told.remedy} <= {line[8:] for line in explanation.splitlines()}
 
 
 def test_an_extra_document_adds_its_operations(tmp_path: Path) -> None:

@@ -32,8 +32,11 @@ from proxy.core.model import (
     Outcome,
     Pointer,
     RouteTemplate,
+    Suspect,
+    Suspicion,
     TargetId,
     TargetSource,
+    Unfixable,
     UnknownName,
 )
 from proxy.core.replies import reply_of, tag_upstream_error
@@ -509,6 +512,18 @@ any_outcomes = st.builds(
     resend=st.none() | anything,
     defect=st.none() | anything,
     trace_id=st.none() | anything,
+    not_fixed=st.lists(st.sampled_from(Unfixable), max_size=4).map(tuple),
+    suspects=st.lists(
+        st.builds(
+            Suspect,
+            suspicion=st.sampled_from(Suspicion),
+            pointer=anything.map(Pointer),
+            expected=st.lists(anything, max_size=3).map(tuple),
+            got=anything,
+        ),
+        max_size=3,
+    ).map(tuple),
+    doc=st.none() | anything,
 )
 
 

@@ -87,11 +87,14 @@ def render_envelope(
     target: TargetId,
     details: Sequence[Mapping[str, JsonValue]] = (),
     innererror: Mapping[str, JsonValue] | None = None,
+    names: Sequence[str] = (),
 ) -> bytes:
-    """Return the envelope as JSON in ASCII; `details` and `innererror` are left out when there are none."""
+    """Return the envelope as JSON in ASCII; `details`, `names` and `innererror` are left out when there are none."""
     error: dict[str, object] = {"code": code, "message": message, "target": target}
     if details:
         error["details"] = list(details)
+    if names:
+        error["names"] = list(names)
     if innererror:
         error["innererror"] = innererror
     return json.dumps({"error": error}).encode()

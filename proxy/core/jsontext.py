@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class UnreadableJsonError(ValueError):
-    """The bytes are not one JSON text in UTF-8 that can be read whole."""
+    """The bytes are not one JSON text in UTF-8 that can be read whole; `place` says where, empty if that is unknown."""
+
+    def __init__(self, place: str = "") -> None:
+        super().__init__(place)
+        self.place = place
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -48,6 +52,9 @@ def parse(text: bytes) -> JsonValue:
     """
     try:
         return _DECODER.decode(text.removeprefix(_BOM).decode())
+    except json.JSONDecodeError as error:
+        # Its message may quote the text.
+        raise UnreadableJsonError(f"line {error.lineno}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:
         raise UnreadableJsonError from error
 

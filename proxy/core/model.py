@@ -80,6 +80,25 @@ class Kind(StrEnum):
     VALUE = "value"
 
 
+class Unfixable(StrEnum):
+    """Why a body with mismatches is refused although the mode is `fix`."""
+
+    CONFLICT = "conflict"
+    VALUE = "value"
+    CODED = "coded"
+    COVERED = "covered"
+
+
+class Suspicion(StrEnum):
+    """What is suspicious about a place in a body that the upstream refused."""
+
+    NOT_JSON = "not_json"
+    UNKNOWN_NAME = "unknown_name"
+    MISSING = "missing"
+    WRONG_TYPE = "wrong_type"
+    UNDOCUMENTED_VALUE = "undocumented_value"
+
+
 @dataclass(frozen=True, slots=True)
 class CaseMismatch:
     """A name or an enumerated value that the catalog knows under another spelling.
@@ -120,6 +139,20 @@ class Findings:
 
 
 NOTHING_FOUND = Findings()
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A place in a body that may be why the upstream refused it. It holds no value of the body.
+
+    `expected` is what the catalog has there: the name that was perhaps meant, JSON types, or the enumerated values.
+    `got` is the JSON type that stands there instead, or where the text stops being JSON; else empty.
+    """
+
+    suspicion: Suspicion
+    pointer: Pointer
+    expected: tuple[str, ...] = ()
+    got: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +205,9 @@ class Outcome:
     """Everything that is known about one exchange at its end; times in seconds, sizes in bytes.
 
     `status` is None when the client left before it could be answered, `upstream_s` when nothing was sent upstream.
-    `resend` says why a request was sent a second time, `defect` where the proxy itself broke.
+    `resend` says why a request was sent a second time, `defect` where the proxy itself broke. `not_fixed` says why
+    mode `fix` refused a body, `suspects` what in it may have led to the upstream's error; `doc` is the operation's
+    page.
     """
 
     method: str
@@ -194,3 +229,6 @@ class Outcome:
     resend: str | None = None
     defect: str | None = None
     trace_id: str | None = None
+    not_fixed: tuple[Unfixable, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
+    doc: str | None = None

@@ -15,18 +15,20 @@ from proxy.core.model import (
     ErrorCode,
     ErrorTag,
     Fields,
-    Findings,
     Kind,
     Origin,
     Reply,
     TargetId,
     TargetSource,
+    Unfixable,
 )
 from proxy.core.throttling import THROTTLING_STATUSES, quota_facts, wait_s
 
 if TYPE_CHECKING:
     from proxy.core.catalog import Operation
+    from proxy.core.check import Checked
     from proxy.core.failure import Failure
+    from proxy.core.model import UnknownName
     from proxy.core.shapes import Recognised
 
 TARGET_FIELDS: Final = (b"x-ms-request-id", b"request-id", b"x-ms-correlation-request-id")
@@ -38,25 +40,42 @@ _DETAILS_AT_MOST: Final = 1000
 _NAME_LENGTH_AT_MOST: Final = 64
 _MESSAGE_LENGTH_AT_MOST: Final = 4096
 
+_WHY_NOT_FIXED: Final = {
+    Unfixable.CONFLICT: "it holds a parameter under two spellings",
+    Unfixable.VALUE: "a misspelt value is the caller's to change",
+    Unfixable.CODED: "it is compressed",
+    Unfixable.COVERED: "a digest, a signature or no-transform covers it",
+}
 
-def refuse(operation: Operation, findings: Findings, target: TargetId) -> Reply:
+
+def refuse(operation: Operation, checked: Checked, target: TargetId) -> Reply:
     """Return the rejection of a body with mismatches: the upstream's own envelope, each mismatch in `details`.
+
+    Behind the mismatches stand the unknown names that come near a documented one; `names` has the documented names as
+    they should be spelt. Where mode `fix` did not mend the body, the message says why.
 
     Source: Defender for Endpoint, "Handling REST API errors", for the two codes; OData JSON Format 4.01, 21.1, for
     `details`.
     """
-    mismatches = findings.mismatches
+    mismatches = checked.findings.mismatches
     code = MISSING_REQUIRED_PARAMETER if any(m.required for m in mismatches) else INVALID_REQUEST_BODY
     told = ", ".join(map(explain, mismatches[:_NAMED_AT_MOST]))
     if len(mismatches) > _NAMED_AT_MOST:
         told += f" and {len(mismatches) - _NAMED_AT_MOST} more"
     message = f"Body parameters are case-sensitive: {told} ({operation.method} {operation.template})."
+    if checked.not_fixed:
+        message += f" The body was not fixed: {'; '.join(_WHY_NOT_FIXED[reason] for reason in checked.not_fixed)}."
     details = [
-        {"code": "ParameterCaseMismatch", "target": _shortened(m.pointer, 4), "message": explain(m)}
-        for m in mismatches[:_DETAILS_AT_MOST]
+        _detail("ParameterCaseMismatch", m.pointer, m.expected, explain(m)) for m in mismatches[:_DETAILS_AT_MOST]
     ]
+    details += [
+        _detail("UnknownParameter", name.pointer, name.near, _explain_unknown(name, name.near))
+        for name in checked.findings.unknown
+        if name.near
+    ]
+    names = [_shortened(pointer, 4) for pointer in checked.names]
     tag = ErrorTag(code, code, message, target, TargetSource.PROXY, Origin.PROXY)
-    return _own_reply(400, "http_request_denied", tag, render_envelope(code, message, target, details))
+    return _own_reply(400, "http_request_denied", tag, render_envelope(code, message, target, details, names=names))
 
 
 def reply_of(failure: Failure, target: TargetId, *, detail: str = "") -> Reply:
@@ -132,6 +151,14 @@ def explain(mismatch: CaseMismatch) -> str:
     if mismatch.conflict:
         return f"'{got}' must be '{mismatch.expected}', of which the body holds another spelling too: keep one"
     return f"'{got}' must be '{mismatch.expected}'"
+
+
+def _explain_unknown(name: UnknownName, near: str) -> str:
+    return f"'{_shortened(name.got)}' is not documented: did you mean '{near}'?"
+
+
+def _detail(code: str, pointer: str, expected: str, message: str) -> dict[str, str]:
+    return {"code": code, "target": _shortened(pointer, 4), "message": message, "expected": expected}
 
 
 def _shortened(text: str, times: int = 1) -> str:

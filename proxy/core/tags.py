@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.core import headers
+from proxy.core.codes import MISMATCH_HELP, ErrorCodes, Help, page_address
 from proxy.core.envelope import parse_id
+from proxy.core.hints import fix_of
 from proxy.core.model import Action, ErrorTag, Fields, Findings, Origin, Outcome
 
 if TYPE_CHECKING:
@@ -19,11 +21,14 @@ REQUEST: Final = "request"
 _MS_ERROR_CODE: Final = "x-ms-error-code"
 _MISMATCHES_IN_HEADER_AT_MOST: Final = 10
 _MISMATCHES_IN_LOG_AT_MOST: Final = 50
+_FIXES_IN_LOG_AT_MOST: Final = 10
 _MESSAGE_LENGTH_AT_MOST: Final = 1024
 _TEXT_LENGTH_AT_MOST: Final = 256
 _FIRST_ERROR_STATUS: Final = 400
 _TOO_MANY_REQUESTS: Final = 429
 _SERVICE_UNAVAILABLE: Final = 503
+
+_NO_CODES: Final = ErrorCodes({}, {})
 
 
 class HeaderNames(Protocol):
@@ -106,8 +111,8 @@ def is_worth_a_line(outcome: Outcome) -> bool:
     return bool(outcome.findings.duplicates) or any(name.near for name in outcome.findings.unknown)
 
 
-def log_fields(outcome: Outcome) -> dict[str, object]:
-    """Return the fields of the line about `outcome`, those that do not apply left out.
+def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, object]:
+    """Return the fields of the line about `outcome`, those that do not apply left out; `codes` are for its `help`.
 
     Holds names and documented values, never a value of the body, a field of the request or its query.
     """
@@ -133,6 +138,7 @@ def log_fields(outcome: Outcome) -> dict[str, object]:
         ]
         or None,
         "mismatches_omitted": max(0, len(findings.mismatches) - _MISMATCHES_IN_LOG_AT_MOST) or None,
+        "not_fixed": [reason.value for reason in outcome.not_fixed] or None,
         "did_you_mean": [
             {"pointer": _bounded(name.pointer), "got": _bounded(name.got), "expected": name.near}
             for name in findings.unknown
@@ -140,6 +146,17 @@ def log_fields(outcome: Outcome) -> dict[str, object]:
         ]
         or None,
         "duplicates": [_bounded(pointer) for pointer in findings.duplicates[:_MISMATCHES_IN_LOG_AT_MOST]] or None,
+        "suspects": [
+            {
+                "suspicion": suspect.suspicion.value,
+                "pointer": _bounded(suspect.pointer),
+                "got": suspect.got,
+                "expected": [_bounded(text) for text in suspect.expected],
+            }
+            for suspect in outcome.suspects
+        ]
+        or None,
+        "help": _help(outcome, codes),
         "duration_ms": round(outcome.duration_s * 1000, 3),
         "upstream_ms": round(outcome.upstream_s * 1000, 3) if outcome.upstream_s is not None else None,
         "request_bytes": outcome.request_bytes,
@@ -151,6 +168,33 @@ def log_fields(outcome: Outcome) -> dict[str, object]:
         "defect": outcome.defect,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def help_with(outcome: Outcome, codes: ErrorCodes) -> Help | None:
+    """Return what helps with `outcome`: by the code of the upstream's error, else by what the check found.
+
+    A failure of the proxy's own has none: its code means something else than the service's, and its message says it.
+    """
+    error = outcome.error
+    if error is not None and error.origin is Origin.UPSTREAM and (told := codes.help_with(error.label)) is not None:
+        return told
+    return MISMATCH_HELP if outcome.findings.mismatches and outcome.failure is None else None
+
+
+def _help(outcome: Outcome, codes: ErrorCodes) -> dict[str, object] | None:
+    """Return the explanation of `outcome`: cause, remedy, the pages, and how each mismatch is fixed."""
+    told = help_with(outcome, codes)
+    fixes = [
+        f"{_bounded(m.pointer)}: {_bounded(fix_of(m))}" for m in outcome.findings.mismatches[:_FIXES_IN_LOG_AT_MOST]
+    ]
+    fields: dict[str, object | None] = {
+        "cause": told.cause if told else None,
+        "remedy": told.remedy if told else None,
+        "page": told.pages[0] if told and told.pages else None,
+        "operation_page": page_address(outcome.doc) if outcome.doc and (fixes or outcome.suspects) else None,
+        "fixes": fixes or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None} or None
 
 
 def status_label(outcome: Outcome) -> str:

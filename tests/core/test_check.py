@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.catalog import Document
-from proxy.core.check import NOT_JSON, TOO_LARGE, UNCHECKED, check, may_be_json
-from proxy.core.model import Action, BodyResult, Mode
+from proxy.core.check import NOT_JSON, TOO_LARGE, UNCHECKED, check, may_be_json, suspects
+from proxy.core.model import Action, BodyResult, Mode, Suspicion, Unfixable
 from proxy.core.openapi import compile_catalog
 
 if TYPE_CHECKING:
@@ -398,3 +398,74 @@ def test_mode_changes_what_is_done_and_not_what_is_found(body: bytes) -> None:
     verdicts = [checked(body, mode=mode) for mode in MODES]
     assert len({verdict.findings for verdict in verdicts}) == 1
     assert len({verdict.result for verdict in verdicts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "reasons"),
+    [
+        pytest.param(b'{"Comment": 1, "comment": 2}', (), [Unfixable.CONFLICT], id="two-spellings"),
+        pytest.param(b'{"Comment": 1, "IsolationType": "full"}', (), [Unfixable.VALUE], id="misspelt-value"),
+        pytest.param(gzip.compress(b'{"comment": 1}'), ((b"Content-Encoding", b"gzip"),), [Unfixable.CODED], id="gzip"),
+        pytest.param(b'{"comment": 1}', ((b"Content-Digest", b"sha-256=:x:"),), [Unfixable.COVERED], id="digest"),
+        pytest.param(b'{"comment": 1}', ((b"Cache-Control", b"no-transform"),), [Unfixable.COVERED], id="no-transform"),
+        pytest.param(
+            gzip.compress(b'{"Comment": 1, "comment": 2, "IsolationType": "full"}'),
+            ((b"Content-Encoding", b"gzip"), (b"Digest", b"x")),
+            [Unfixable.CONFLICT, Unfixable.VALUE, Unfixable.CODED, Unfixable.COVERED],
+            id="all-of-them",
+        ),
+    ],
+)
+def test_fix_says_why_it_did_not(body: bytes, fields: Fields, reasons: list[Unfixable]) -> None:
+    found = checked(body, (*JSON, *fields), Mode.FIX)
+    assert (found.action, found.fixed_body, list(found.not_fixed)) == (Action.REJECTED, None, reasons)
+    assert checked(body, (*JSON, *fields), Mode.REJECT).not_fixed == ()
+
+
+def test_a_rejected_body_comes_with_the_names_that_it_should_have() -> None:
+    body = b'{"commands": [{"Type": 1}], "comment": 1, "strange": 2}'
+    assert checked(body).names == ("/Commands", "/Commands/0/type", "/Comment")
+    assert checked(gzip.compress(body), (*JSON, (b"Content-Encoding", b"gzip"))).names == checked(body).names
+
+
+@pytest.mark.parametrize("mode", [Mode.FIX, Mode.OBSERVE])
+def test_a_body_that_is_forwarded_costs_no_names(mode: Mode) -> None:
+    assert checked(b'{"comment": 1}', mode=mode).names == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "fields", "found"),
+    [
+        pytest.param(b'{"IsolationType": "Full"}', (), [(Suspicion.MISSING, "/Comment", "")], id="plain"),
+        pytest.param(
+            gzip.compress(b'{"IsolationType": "Full"}'),
+            ((b"Content-Encoding", b"gzip"),),
+            [(Suspicion.MISSING, "/Comment", "")],
+            id="gzip",
+        ),
+        pytest.param(b'{"Comment": "x"}', (), [], id="right"),
+        pytest.param(
+            b'{"Comment":\n "a\nb"}',
+            (),
+            [(Suspicion.NOT_JSON, "", "line 2, column 4")],
+            id="raw-line-break",
+        ),
+        pytest.param(b'{"Comment": "x",}', (), [(Suspicion.NOT_JSON, "", "line 1, column 17")], id="trailing-comma"),
+        pytest.param(b"{'Comment': 1}", (), [(Suspicion.NOT_JSON, "", "line 1, column 2")], id="single-quotes"),
+        pytest.param(b'{"Comment": "\xff"}', (), [(Suspicion.NOT_JSON, "", "")], id="not-utf-8"),
+        pytest.param(b"[" * 100_000, (), [(Suspicion.NOT_JSON, "", "")], id="too-deep"),
+        pytest.param(b"", (), [], id="empty"),
+        pytest.param(b"[" + b"1," * 150_000 + b"1]", (), [], id="too-many-values"),
+        pytest.param(b"no gzip", ((b"Content-Encoding", b"gzip"),), [], id="not-in-its-coding"),
+        pytest.param(gzip.compress(b" " * 2_000_000), ((b"Content-Encoding", b"gzip"),), [], id="too-large"),
+        pytest.param(b"{}", ((b"Content-Encoding", b"br"),), [], id="unknown-coding"),
+    ],
+)
+def test_suspects_in_a_body(body: bytes, fields: Fields, found: list[tuple[Suspicion, str, str]]) -> None:
+    told = suspects(body, (*JSON, *fields), ISOLATE, limit_bytes=LIMIT_BYTES)
+    assert [(one.suspicion, one.pointer, one.got) for one in told] == found
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_any_bytes_have_suspects_or_none(body: bytes) -> None:
+    assert len(suspects(body, JSON, ISOLATE, limit_bytes=LIMIT_BYTES)) <= 20

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.codes import INVALID_REQUEST_BODY, MISSING_REQUIRED_PARAMETER, OTHER, ErrorCodes, reason_phrase
+from proxy.core.codes import (
+    INVALID_REQUEST_BODY,
+    MISSING_REQUIRED_PARAMETER,
+    OTHER,
+    ErrorCodes,
+    Help,
+    may_blame_body,
+    page_address,
+    reason_phrase,
+)
 from proxy.core.failure import Failure
 from proxy.core.model import Origin
 
@@ -130,3 +139,68 @@ def test_what_is_foreseen_counts_under_its_own_label() -> None:
 @pytest.mark.parametrize("code", [MISSING_REQUIRED_PARAMETER, INVALID_REQUEST_BODY])
 def test_code_of_a_rejection_has_a_label_even_where_it_is_not_documented(code: str) -> None:
     assert ErrorCodes({}, {}).label(code, Origin.PROXY) == code
+
+
+EXPLAINED = ErrorCodes(
+    {"TooManyRequests": 429},
+    {"429": "TooManyRequests"},
+    {"TooManyRequests": Help("A quota is used up.", "Wait.", ("https://a.example/1", "https://a.example/2"))},
+)
+
+
+@pytest.mark.parametrize("code", ["TooManyRequests", "429"])
+def test_a_documented_code_is_explained_under_each_of_its_names(code: str) -> None:
+    assert EXPLAINED.help_with(code) == EXPLAINED.helps["TooManyRequests"]
+    assert EXPLAINED.explanation(code) == (
+        "TooManyRequests (429 Too Many Requests)\n"
+        "cause   A quota is used up.\n"
+        "remedy  Wait.\n"
+        "page    https://a.example/1\n"
+        "page    https://a.example/2"
+    )
+
+
+@given(st.text())
+def test_a_code_that_is_not_documented_is_not_explained(code: str) -> None:
+    assert CODES.help_with(code) is None
+    assert CODES.explanation(code) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "status", "may"),
+    [
+        pytest.param("InvalidRequestBody", 400, True, id="invalid-body"),
+        pytest.param("MissingRequiredParameter", 400, True, id="missing-parameter"),
+        pytest.param("InvalidInput", 400, True, id="invalid-input"),
+        pytest.param("BadRequest", 400, True, id="bad-request"),
+        pytest.param(OTHER, 400, True, id="undocumented-400"),
+        pytest.param(OTHER, 422, True, id="undocumented-422"),
+        pytest.param(OTHER, 409, False, id="undocumented-409"),
+        pytest.param(OTHER, 500, False, id="undocumented-500"),
+        pytest.param("InvalidHashValue", 400, False, id="names-the-value-itself"),
+        pytest.param("Forbidden", 403, False, id="permission"),
+        pytest.param("TooManyRequests", 429, False, id="quota"),
+    ],
+)
+def test_which_errors_may_be_about_the_body(label: str, status: int, may: bool) -> None:  # noqa: FBT001
+    assert may_blame_body(label, status) is may
+
+
+@pytest.mark.parametrize(
+    ("page", "address"),
+    [
+        pytest.param(
+            "defender-endpoint/api/common-errors.md",
+            "https://learn.microsoft.com/defender-endpoint/api/common-errors",
+            id="endpoint",
+        ),
+        pytest.param(
+            "defender-xdr/api-error-codes.md", "https://learn.microsoft.com/defender-xdr/api-error-codes", id="xdr"
+        ),
+        pytest.param("https://coffee.example/docs.md", "https://coffee.example/docs.md", id="address-already"),
+        pytest.param("api-reference/v1.0/api/x.md", "api-reference/v1.0/api/x.md", id="other-documentation"),
+        pytest.param("", "", id="empty"),
+    ],
+)
+def test_address_of_a_page(page: str, address: str) -> None:
+    assert page_address(page) == address

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.core.casing import examine
 from proxy.core.catalog import Catalog, Document, Operation
+from proxy.core.check import Checked, check
 from proxy.core.codes import ErrorCodes
 from proxy.core.failure import Failure
-from proxy.core.jsontext import parse
-from proxy.core.model import ErrorTag, Fields, Findings, Origin, TargetId, TargetSource
+from proxy.core.model import ErrorTag, Fields, Mode, Origin, TargetId, TargetSource, Unfixable
 from proxy.core.openapi import compile_catalog
 from proxy.core.replies import explain, refuse, reply_of, tag_upstream_error
 from proxy.core.shapes import Elements, Recognised, Shapes, recognise
@@ -40,18 +42,18 @@ def catalog() -> Catalog:
 ISOLATE: Operation = catalog().operations[0]
 
 
-def findings(text: bytes) -> Findings:
+def checked(text: bytes, mode: Mode = Mode.REJECT, fields: Fields = ()) -> Checked:
     assert ISOLATE.body is not None
-    return examine(parse(text), ISOLATE.body)
+    return check(text, fields, ISOLATE.body, mode, limit_bytes=1_000_000)
 
 
-def refused(text: bytes) -> dict[str, Any]:
-    error: dict[str, Any] = json.loads(refuse(ISOLATE, findings(text), TARGET).body)["error"]
+def refused(text: bytes, mode: Mode = Mode.REJECT, fields: Fields = ()) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(refuse(ISOLATE, checked(text, mode, fields), TARGET).body)["error"]
     return error
 
 
 def test_the_rejection_is_the_one_of_the_contract() -> None:
-    reply = refuse(ISOLATE, findings(b'{"comment": "x"}'), TARGET)
+    reply = refuse(ISOLATE, checked(b'{"comment": "x"}'), TARGET)
     assert (reply.status, reply.reason) == (400, "Bad Request")
     assert type(reply.status) is int  # an HTTPStatus is equal, but reads otherwise in a log for people
     assert json.loads(reply.body) == {
@@ -65,8 +67,10 @@ def test_the_rejection_is_the_one_of_the_contract() -> None:
                     "code": "ParameterCaseMismatch",
                     "target": "/comment",
                     "message": "'comment' must be 'Comment'",
+                    "expected": "Comment",
                 }
             ],
+            "names": ["/Comment"],
         }
     }
     assert reply.tag.code == reply.tag.label == "MissingRequiredParameter"
@@ -120,11 +124,92 @@ def test_more_mismatches_than_a_sentence_holds_are_counted_in_it_and_told_one_by
 def test_a_rejection_is_bounded_however_many_mismatches_there_are() -> None:
     error = refused(b'{"Comment": 1, "Tags": [' + b",".join([b'{"Key": 1}'] * 5_000) + b"]}")
     assert len(error["details"]) == 1_000
+    assert len(error["names"]) == 101
+    assert error["names"][-1] == "…"
+
+
+def test_ten_thousand_mismatches_with_long_names_make_no_large_reply() -> None:
+    long = "K" + "_" * 90 + "ey"
+    text = b'{"Comment": 1, "Tags": [' + b",".join([b'{"%s": 1}' % long.encode()] * 10_000) + b"]}"
+    reply = refuse(ISOLATE, checked(text), TARGET)
+    assert len(reply.body) < 500_000
+    assert len(reply.tag.message) < 2_000
+
+
+def test_names_are_those_of_the_corrected_body_in_its_order() -> None:
+    error = refused(b'{"isolation_type": "Full", "tags": [{"KEY": 1}, {"key": 2}], "comment": 1, "strange": 1}')
+    assert error["names"] == ["/IsolationType", "/Tags", "/Tags/0/key", "/Tags/1/key", "/Comment"]
+
+
+def test_a_near_miss_is_told_behind_the_mismatches() -> None:
+    error = refused(b'{"Isolatontype": "Full", "comment": 1, "strange": 1}')
+    assert error["details"] == [
+        {
+            "code": "ParameterCaseMismatch",
+            "target": "/comment",
+            "message": "'comment' must be 'Comment'",
+            "expected": "Comment",
+        },
+        {
+            "code": "UnknownParameter",
+            "target": "/Isolatontype",
+            "message": "'Isolatontype' is not documented: did you mean 'IsolationType'?",
+            "expected": "IsolationType",
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "why"),
+    [
+        pytest.param(
+            b'{"Comment": 1, "comment": 2}', (), "it holds a parameter under two spellings", id="two-spellings"
+        ),
+        pytest.param(
+            b'{"Comment": 1, "IsolationType": "full"}', (), "a misspelt value is the caller's to change", id="value"
+        ),
+        pytest.param(
+            gzip.compress(b'{"comment": 1}'), ((b"Content-Encoding", b"gzip"),), "it is compressed", id="coded"
+        ),
+        pytest.param(
+            b'{"comment": 1}',
+            ((b"Cache-Control", b"no-transform"),),
+            "a digest, a signature or no-transform covers it",
+            id="no-transform",
+        ),
+    ],
+)
+def test_a_rejection_in_mode_fix_says_why_it_is_one(text: bytes, fields: Fields, why: str) -> None:
+    message = refused(text, Mode.FIX, fields)["message"]
+    assert message.endswith(f"(POST /api/machines/{{id}}/isolate). The body was not fixed: {why}.")
+    assert message.startswith("Body parameters are case-sensitive: ")
+    assert "not fixed" not in refused(text, Mode.REJECT, fields)["message"]
+
+
+def test_all_reasons_not_to_fix_are_told() -> None:
+    text = gzip.compress(b'{"Comment": 1, "comment": 2, "IsolationType": "full"}')
+    fields = ((b"Content-Encoding", b"gzip"), (b"Digest", b"x"))
+    assert checked(text, Mode.FIX, fields).not_fixed == tuple(Unfixable)
+    assert refused(text, Mode.FIX, fields)["message"].count("; ") == 3
+
+
+SECRET = "s3cr3t-value-of-a-caller"  # noqa: S105 - it opens nothing
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["comment", "Comment", "isolation_type", "tags", "Coment"]),
+        st.recursive(st.just(SECRET), lambda inside: st.lists(inside) | st.dictionaries(st.just("Key"), inside)),
+    )
+)
+def test_no_value_of_a_body_is_in_its_rejection(document: dict[str, Any]) -> None:
+    found = checked(json.dumps(document).encode())
+    assert SECRET.encode() not in refuse(ISOLATE, found, TARGET).body
 
 
 def test_a_long_spelling_is_shortened() -> None:
     name = "comment" + "_" * 200
-    (mismatch,) = findings(json.dumps({name: 1}).encode()).mismatches
+    (mismatch,) = checked(json.dumps({name: 1}).encode()).findings.mismatches
     assert len(explain(mismatch)) < 100
     assert "…" in explain(mismatch)
 
@@ -144,7 +229,7 @@ def test_a_long_spelling_is_shortened() -> None:
     ],
 )
 def test_explanation(text: bytes, told: str) -> None:
-    assert explain(findings(text).mismatches[0]) == told
+    assert explain(checked(text).findings.mismatches[0]) == told
 
 
 @pytest.mark.parametrize("failure", Failure)

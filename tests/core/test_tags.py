@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import tags
+from proxy.core.codes import MISMATCH_HELP, ErrorCodes, Help
 from proxy.core.failure import Failure
 from proxy.core.model import (
     Action,
@@ -23,8 +24,11 @@ from proxy.core.model import (
     Outcome,
     Pointer,
     RouteTemplate,
+    Suspect,
+    Suspicion,
     TargetId,
     TargetSource,
+    Unfixable,
     UnknownName,
 )
 
@@ -198,6 +202,12 @@ def test_log_fields_of_a_rejection() -> None:
         "mode": "reject",
         "action": "rejected",
         "mismatches": [{"pointer": "/comment", "got": "comment", "expected": "Comment"}],
+        "help": {
+            "cause": MISMATCH_HELP.cause,
+            "remedy": MISMATCH_HELP.remedy,
+            "page": MISMATCH_HELP.pages[0],
+            "fixes": ["/comment: rename 'comment' to 'Comment'"],
+        },
         "duration_ms": 12.346,
         "request_bytes": 70,
         "response_bytes": 20,
@@ -225,13 +235,76 @@ def test_a_near_miss_is_told_and_a_stranger_is_not() -> None:
     assert fields["did_you_mean"] == [{"pointer": "/Coment", "got": "Coment", "expected": "Comment"}]
 
 
+HELP = Help("You may not.", "Ask.", ("https://a.example/1", "https://a.example/2"))
+CODES = ErrorCodes({"Forbidden": 403}, {}, {"Forbidden": HELP})
+FAILED = replace(PLAIN, status=502, failure=Failure.CONNECTION_REFUSED, error=tag(origin=Origin.PROXY))
+FIXES = ["/comment: rename 'comment' to 'Comment'"]
+MISMATCH = {"cause": MISMATCH_HELP.cause, "remedy": MISMATCH_HELP.remedy, "page": MISMATCH_HELP.pages[0]}
+OF_CODE = {"cause": "You may not.", "remedy": "Ask.", "page": "https://a.example/1"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        pytest.param(PLAIN, None, id="plain"),
+        pytest.param(REJECTED, MISMATCH | {"fixes": FIXES}, id="rejected"),
+        pytest.param(OBSERVED, MISMATCH | {"fixes": FIXES}, id="observed"),
+        pytest.param(REFUSED, OF_CODE | {"fixes": FIXES}, id="observed-and-refused"),
+        pytest.param(replace(PLAIN, status=403, error=tag()), OF_CODE, id="error-of-the-upstream"),
+        pytest.param(replace(PLAIN, status=409, error=tag("New", "other")), None, id="undocumented-code"),
+        pytest.param(
+            replace(OBSERVED, status=409, error=tag("New", "other")),
+            MISMATCH | {"fixes": FIXES},
+            id="undocumented-code-and-a-mismatch",
+        ),
+        pytest.param(FAILED, None, id="failure-of-ours"),
+        pytest.param(replace(FAILED, findings=MISSPELT), {"fixes": FIXES}, id="failure-of-ours-and-a-mismatch"),
+        pytest.param(
+            replace(PLAIN, status=403, error=tag(), failure=Failure.CLIENT_DISCONNECTED), OF_CODE, id="client-left"
+        ),
+        pytest.param(
+            replace(OBSERVED, doc="defender-endpoint/api/isolate-machine.md"),
+            MISMATCH
+            | {
+                "operation_page": "https://learn.microsoft.com/defender-endpoint/api/isolate-machine",
+                "fixes": FIXES,
+            },
+            id="with-the-operations-page",
+        ),
+        pytest.param(replace(PLAIN, doc="defender-endpoint/api/isolate-machine.md"), None, id="page-without-a-reason"),
+    ],
+)
+def test_help(outcome: Outcome, expected: dict[str, object] | None) -> None:
+    assert tags.log_fields(outcome, CODES).get("help") == expected
+
+
+def test_suspects_are_told_in_full() -> None:
+    suspects = (
+        Suspect(Suspicion.UNKNOWN_NAME, Pointer("/zzz")),
+        Suspect(Suspicion.WRONG_TYPE, Pointer("/Comment"), ("string",), "number"),
+    )
+    fields = tags.log_fields(replace(PLAIN, status=400, error=tag(), suspects=suspects))
+    assert fields["suspects"] == [
+        {"suspicion": "unknown_name", "pointer": "/zzz", "got": "", "expected": []},
+        {"suspicion": "wrong_type", "pointer": "/Comment", "got": "number", "expected": ["string"]},
+    ]
+
+
+def test_why_a_body_was_not_fixed_is_told() -> None:
+    outcome = replace(REJECTED, mode=Mode.FIX, not_fixed=(Unfixable.VALUE, Unfixable.CODED))
+    assert tags.log_fields(outcome)["not_fixed"] == ["value", "coded"]
+
+
 def test_long_texts_are_bounded() -> None:
     error = replace(tag("c" * 10_000), message="m" * 10_000)
     findings = Findings(
         mismatches=tuple(mismatch("n" * 10_000, "N") for _ in range(1_000)),
         duplicates=tuple(Pointer("/" + "d" * 10_000) for _ in range(1_000)),
     )
-    outcome = replace(PLAIN, status=400, error=error, findings=findings, action=Action.OBSERVED)
+    suspect = Suspect(Suspicion.UNDOCUMENTED_VALUE, Pointer("/" + "s" * 10_000), ("e" * 10_000,) * 3)
+    outcome = replace(
+        PLAIN, status=400, error=error, findings=findings, action=Action.OBSERVED, suspects=(suspect,) * 20
+    )
     fields = tags.log_fields(outcome)
     assert len(json.dumps(fields)) < 100_000
     assert fields["mismatches_omitted"] == 950
