@@ -58,8 +58,8 @@ class Operation:
         return self.policed and self.body is not None and bool(self.body)
 
 
-UNKNOWN: Final = Operation("unknown", "", RouteTemplate("unknown"), pages=True)
-"""Stands for every request that no operation of the catalog describes; nothing says that it does not page."""
+UNKNOWN: Final = Operation("unknown", "", RouteTemplate("unknown"))
+"""Stands for every request that no operation of the catalog describes; whether it pages nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -458,12 +458,10 @@ def _segments_of(variable: str, default: str | None) -> str:
 def _links_on(answer: Shape | None) -> bool:
     """Whether an answer may link to a next page: it has a member for that, or is a collection as OData has it.
 
-    So may one that no schema describes, as nothing says that it does not. OData JSON 4.01, "Collection of Entities":
-    a collection is an object with its elements under `value`, so that an array alone has no place for a link.
+    OData JSON 4.01, "Collection of Entities": a collection is an object with its elements under `value`, so that an
+    array alone has no place for a link.
     """
-    if answer is None or not answer:
-        return True
-    if answer.array_levels:
+    if answer is None or answer.array_levels:
         return False
     values = answer.parameters.get("value")
     is_collection = values is not None and (values.shape.array_levels > 0 or "array" in values.shape.types)
