@@ -9,7 +9,7 @@ nobody makes the proxy wait for ever. No expectation knows which proxy it is hel
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tests.fidelity.checks import (
@@ -90,7 +90,7 @@ class Case:
     methods: tuple[str, ...] = ("GET",)
     until: Callable[[Seen], bool] | None = None
     linger_s: float = 0.0
-    is_listening: bool = field(default=True, kw_only=True)
+    is_listening: bool = True
     """Whether anything listens at the upstream's address."""
 
 
@@ -984,8 +984,8 @@ def _connections() -> Iterator[Case]:
 
 
 def _faults() -> Iterator[Case]:
-    refusing = case("an upstream that refuses", "RFC 9110 15.6", get(), status(502, 503, 504), FRAMED_ONCE)
-    yield Case(refusing.name, refusing.section, refusing.sends, refusing.checks, refusing.upstream, is_listening=False)
+    refused = case("an upstream that refuses", "RFC 9110 15.6", get(), status(502, 503, 504), FRAMED_ONCE)
+    yield replace(refused, is_listening=False)
     for how in ("close", "reset"):
         yield case(
             f"{how} before the head",
