@@ -48,7 +48,7 @@ from tests.fidelity.checks import (
     uploaded,
     via,
 )
-from tests.fidelity.upstream import Act, Pause, Reply
+from tests.fidelity.upstream import Act, Naming, Pause, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -589,6 +589,37 @@ def _responses() -> Iterator[Case]:
         answer_has(b"Location", b"/next"),
         asked_times(1),
         upstream=b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 0\r\n\r\n",
+    )
+    # The upstream calls itself by the Host that it got: a proxy that hands on the client's needs not rewrite anything.
+    yield case(
+        "a redirect stays with the proxy",
+        "goal; RFC 9110 10.2.2",
+        get(),
+        status(302),
+        Check(
+            "Location names the address that the client asked",
+            lambda seen: (
+                bool(seen.answers)
+                and seen.answers[0].values(b"Location") in ([b"http://sidecar.example/next?a=%2F"], [b"/next?a=%2F"])
+            ),
+            lambda seen: repr([answer.values(b"Location") for answer in seen.answers]),
+        ),
+        upstream=Reply((Naming(b"HTTP/1.1 302 Found", (b"Location: http://@HOST@/next?a=%2F",)),)),
+    )
+    yield case(
+        "the next page stays with the proxy",
+        "goal",
+        get(b"/api/machines?$top=1"),
+        body(b'{"value":[{"id":1}],"@odata.nextLink":"http://sidecar.example/api/machines?$top=1&$skiptoken=a%2Fb"}'),
+        upstream=Reply(
+            (
+                Naming(
+                    b"HTTP/1.1 200 OK",
+                    (b"Content-Type: application/json",),
+                    b'{"value":[{"id":1}],"@odata.nextLink":"http://@HOST@/api/machines?$top=1&$skiptoken=a%2Fb"}',
+                ),
+            )
+        ),
     )
     yield case(
         "HEAD keeps Content-Length",

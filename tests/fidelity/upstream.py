@@ -35,7 +35,24 @@ class Act(Enum):
     READ_ALL = "wait for the rest of the request"
 
 
-Step: TypeAlias = bytes | Pause | Act
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Answer with `start_line`, `fields` and `content`, in which `@HOST@` stands for the `Host` of the request.
+
+    That is how an upstream that makes absolute addresses calls itself.
+    """
+
+    start_line: bytes
+    fields: tuple[bytes, ...]
+    content: bytes = b""
+
+    def for_host(self, host: bytes) -> bytes:
+        content = self.content.replace(b"@HOST@", host)
+        lines = (self.start_line, *self.fields, b"Content-Length: %d" % len(content), b"", b"")
+        return b"\r\n".join(lines).replace(b"@HOST@", host) + content
+
+
+Step: TypeAlias = bytes | Pause | Naming | Act
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +190,8 @@ class Upstream:
                     await wire.send(step)
                 case Pause(seconds):
                     await asyncio.sleep(seconds)
+                case Naming():
+                    await wire.send(step.for_host(b"".join(self._requests(wire)[answered].values(b"Host")[:1])))
                 case Act.READ_ALL:
                     if not await self._arrived(wire, answered, whole=True):
                         return False
