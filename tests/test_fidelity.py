@@ -32,6 +32,7 @@ _INTERIM: Final = "interim responses are not passed on"
 _REWRITE: Final = "absolute addresses of the upstream are passed on"
 _EXPECT: Final = "Expect is answered here and not asked of the upstream"
 _GARBAGE: Final = "what is wrong behind a good request takes it along"
+_CODED: Final = "a request whose length nobody knows is refused, but its connection is read on"
 _SURPLUS: Final = "what is wrong behind a whole response takes it along: 502 in its place"
 _HOST: Final = "a Host that is no host is taken"
 
@@ -50,6 +51,7 @@ MISSED: Final = {
     "a body behind HEAD": _SURPLUS,
     "a body behind 204 No Content": _SURPLUS,
     "a body behind 304 Not Modified": _SURPLUS,
+    "Transfer-Encoding: empty, and the next request at once": _CODED,
     "Host: one with a space": _HOST,
     "Host: one with a path": _HOST,
     "Host: one with user information": _HOST,
