@@ -62,7 +62,7 @@ MISSED: Final = {
 
 def _relay(program: str, lanes: Sequence[Lane], _folder: Path) -> tuple[Command, ...]:
     pairs = (f"{lane.port}:{lane.upstream_port}" for lane in lanes)
-    return (Command((program, "-m", "tests.fidelity.relay", *pairs), tuple(lane.port for lane in lanes), {}),)
+    return ((program, "-m", "tests.fidelity.relay", *pairs),)
 
 
 RELAY: Final = Peer("relay", sys.executable, _relay)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -44,14 +44,7 @@ class Lane:
     upstream_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A process to start: `ports` are those that it listens on."""
-
-    arguments: tuple[str, ...]
-    ports: tuple[int, ...]
-    environment: dict[str, str]
-
+Command: TypeAlias = "tuple[str, ...]"
 
 Configure: TypeAlias = "Callable[[str, Sequence[Lane], Path], tuple[Command, ...]]"
 
@@ -63,25 +56,36 @@ class Peer:
     name: str
     program: str | None
     configure: Configure
+    asks_version: tuple[str, ...] = ("--version",)
+    environment: dict[str, str] = field(default_factory=dict)
+    """What the environment of its processes has beyond PATH and the like."""
 
     def version(self) -> str:
         """Return what the program calls its version; it must be installed."""
         if self.program is None:
             raise RuntimeError(f"{self.name} is not installed")
-        flag = {"nginx": "-v", "haproxy": "-v"}.get(self.name, "--version")
-        command = (self.program, "-m", "proxy", flag) if self.name == "sidecar" else (self.program, flag)
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, env=_environment(), cwd=ROOT, timeout=_START_WITHIN_S
+            (self.program, *self.asks_version),
+            capture_output=True,
+            text=True,
+            check=True,
+            env=_environment() | self.environment,
+            cwd=ROOT,
+            timeout=_START_WITHIN_S,
         )
         words = (done.stdout + done.stderr).replace("/", " ").split()
         return next((word for word in words if word[0].isdigit() and "." in word), "unknown")
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment without anybody's settings, in which Debian's unpacked programs find their libraries."""
-    kept = {name: value for name, value in os.environ.items() if name in {"HOME", "LANG", "PATH", "PYTHONPATH"}}
-    libraries = sorted({str(path.parent) for path in _UNPACKED.glob("usr/lib/**/*.so.*")})
-    return kept | ({"LD_LIBRARY_PATH": ":".join(libraries)} if libraries else {})
+    """Return an environment without anybody's settings."""
+    return {name: value for name, value in os.environ.items() if name in {"HOME", "LANG", "PATH", "PYTHONPATH"}}
+
+
+def _libraries() -> dict[str, str]:
+    """Return what lets Debian's unpacked programs find their libraries."""
+    folders = sorted({str(path.parent) for path in _UNPACKED.glob("usr/lib/**/*.so.*")})
+    return {"LD_LIBRARY_PATH": ":".join(folders)} if folders else {}
 
 
 def _found(program: str) -> str | None:
@@ -103,7 +107,7 @@ def _envoy() -> str | None:
 
 
 def _sidecar(program: str, lanes: Sequence[Lane], folder: Path) -> tuple[Command, ...]:
-    commands = []
+    commands: list[Command] = []
     for number, lane in enumerate(lanes):
         settings = {
             "listen": f"127.0.0.1:{lane.port}",
@@ -123,7 +127,7 @@ def _sidecar(program: str, lanes: Sequence[Lane], folder: Path) -> tuple[Command
         }
         file = folder / f"proxy-{number}.yaml"
         file.write_text(json.dumps(settings), encoding="utf-8")
-        commands.append(Command((program, "-m", "proxy", "run", "--config", str(file)), (lane.port,), {}))
+        commands.append((program, "-m", "proxy", "run", "--config", str(file)))
     return tuple(commands)
 
 
@@ -210,7 +214,7 @@ def _nginx(program: str, lanes: Sequence[Lane], folder: Path) -> tuple[Command, 
     text = _NGINX.format(folder=folder, timeout_ms=int(TIMEOUT_S * 1000), servers=servers)
     file.write_text(text, encoding="utf-8")
     arguments = (program, "-p", str(folder), "-c", str(file), "-e", str(folder / "error.log"))
-    return (Command(arguments, tuple(lane.port for lane in lanes), {}),)
+    return (arguments,)
 
 
 # HAProxy.
@@ -258,7 +262,7 @@ def _haproxy(program: str, lanes: Sequence[Lane], folder: Path) -> tuple[Command
     )
     file = folder / "haproxy.cfg"
     file.write_text(_HAPROXY.format(timeout_ms=int(TIMEOUT_S * 1000), lanes=texts), encoding="utf-8")
-    return (Command((program, "-db", "-f", str(file)), tuple(lane.port for lane in lanes), {}),)
+    return ((program, "-db", "-f", str(file)),)
 
 
 # Envoy.
@@ -382,13 +386,13 @@ def _envoys(program: str, lanes: Sequence[Lane], folder: Path) -> tuple[Command,
     file = folder / "envoy.json"
     file.write_text(json.dumps(bootstrap), encoding="utf-8")
     arguments = (program, "-c", str(file), "--disable-hot-restart", "--concurrency", "1", "--log-level", "error")
-    return (Command(arguments, tuple(lane.port for lane in lanes), {}),)
+    return (arguments,)
 
 
 PEERS: Final = (
-    Peer("sidecar", sys.executable, _sidecar),
-    Peer("nginx", _found("nginx"), _nginx),
-    Peer("haproxy", _found("haproxy"), _haproxy),
+    Peer("sidecar", sys.executable, _sidecar, ("-m", "proxy", "--version")),
+    Peer("nginx", _found("nginx"), _nginx, ("-v",), _libraries()),
+    Peer("haproxy", _found("haproxy"), _haproxy, ("-v",), _libraries()),
     Peer("envoy", _envoy(), _envoys),
 )
 """The sidecar and those that it is held against, installed or not."""
@@ -419,7 +423,7 @@ async def running(peer: Peer, upstream_ports: Sequence[int], folder: Path) -> As
     output = folder / f"{peer.name}.log"
     for is_last in (False, True):
         lanes = tuple(map(Lane, _free_ports(len(upstream_ports)), upstream_ports))
-        processes = await _started(peer.configure(peer.program, lanes, folder), output)
+        processes = await _started(peer.configure(peer.program, lanes, folder), peer.environment, output)
         try:
             if await _listen(processes, lanes):
                 yield lanes
@@ -431,16 +435,18 @@ async def running(peer: Peer, upstream_ports: Sequence[int], folder: Path) -> As
             raise StartError(f"{peer.name} did not start: {said[-2000:]}")
 
 
-async def _started(commands: Sequence[Command], output: Path) -> list[asyncio.subprocess.Process]:
+async def _started(
+    commands: Sequence[Command], environment: dict[str, str], output: Path
+) -> list[asyncio.subprocess.Process]:
     with output.open("wb") as log:
         return [
             await asyncio.create_subprocess_exec(
-                *command.arguments,
+                *command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=_environment() | command.environment,
+                env=_environment() | environment,
             )
             for command in commands
         ]
