@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 _INTERIM: Final = "interim responses are not passed on"
-_REWRITE: Final = "absolute addresses of the upstream are passed on"
 _EXPECT: Final = "Expect is answered here and not asked of the upstream"
 _GARBAGE: Final = "what is wrong behind a good request takes it along"
 _CODED: Final = "a request whose length nobody knows is refused, but its connection is read on"
@@ -37,8 +36,6 @@ _SURPLUS: Final = "what is wrong behind a whole response takes it along: 502 in 
 _HOST: Final = "a Host that is no host is taken"
 
 MISSED: Final = {
-    "a redirect stays with the proxy": _REWRITE,
-    "the next page stays with the proxy": _REWRITE,
     "103 is forwarded": _INTERIM,
     "103 twice, then 200 later": _INTERIM,
     "103 comes at once": _INTERIM,
