@@ -217,6 +217,67 @@ class TestMalformed:
         assert [request.target for request in upstream.requests] == [b"/first"]
 
     @pytest.mark.parametrize(
+        "good",
+        [
+            pytest.param(GET + b"\r\n", id="no-body"),
+            pytest.param(POST + b"Content-Length: 4\r\n\r\nbody", id="length"),
+            pytest.param(POST + b"Content-Length: 4\r\n\r\nbody\r\n", id="length-and-an-empty-line"),
+            pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", id="chunked"),
+            pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-T: 1\r\n\r\n", id="trailers"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            pytest.param(b"garbage\r\n\r\n", id="garbage"),
+            pytest.param(b"\x00", id="nul"),
+            pytest.param(GET + b"X-Nul: a\x00b\r\n\r\n", id="a-bad-field"),
+            pytest.param(POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="two-framings"),
+        ],
+    )
+    async def test_what_stands_before_it_is_answered(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, good: bytes, garbage: bytes
+    ) -> None:
+        """All in one segment: good requests, one that breaks the framing, and what would be a good one behind it."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(good * 3 + garbage + GET.replace(b"/api", b"/smuggled") + b"\r\n")
+        for _ in range(3):
+            response = await wire.message()
+            assert (response.status, response.body) == (200, b"ok")
+        response = await wire.message()
+        assert (response.status, response["Connection"], response["X-Error-Origin"]) == (400, "close", "proxy")
+        assert await wire.rest() == b""
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "malformed_request"
+        assert {request.target for request in upstream.requests} == {good.split(b" ")[1]}
+        assert [request.is_whole for request in upstream.requests] == [True] * 3
+
+    async def test_a_body_that_breaks_behind_another_request(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """The request that the malformed body belongs to is not the one that is being answered."""
+        gate = asyncio.Event()
+
+        async def wait(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await gate.wait()
+            await wire.send(OK)
+            await upstream.request(wire)
+
+        upstream = await start_upstream(wait)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(GET + b"\r\n" + POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await proxied.until(lambda: upstream.requests)
+        await wire.send(b"banana\r\n" + GET + b"\r\n")
+        gate.set()
+        assert (await wire.message()).body == b"ok"
+        assert (await wire.message()).status == 400
+        assert await wire.rest() == b""
+        assert sum(request.is_whole for request in upstream.requests) == 1
+
+    @pytest.mark.parametrize(
         "first_line",
         [
             pytest.param(b"CONNECT api.security.microsoft.com:443 HTTP/1.1", id="connect"),
@@ -574,6 +635,51 @@ class TestTimes:
             await asyncio.sleep(0.05)
         await wire.send(last + GET)
         assert (await wire.message()).body == b"ok"
+        assert (await wire.message()).status == 408
+        assert await wire.rest() == b""
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            pytest.param(POST + b"Content-Length: 4\r\n\r\nbody\r\n", id="an-empty-line-behind-a-body"),
+            pytest.param(GET + b"\r\n\r\n\r\n", id="empty-lines-behind-a-head"),
+            pytest.param(POST + b"Content-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n", id="a-body-of-empty-lines"),
+            pytest.param(POST + b"Content-Length: 6\r\n\r\nx\r\n\r\ny", id="a-body-with-an-empty-line"),
+            pytest.param(
+                POST + b"Transfer-Encoding: chunked\r\n\r\n8\r\nx\r\n\r\n\r\ny\r\n0\r\n\r\n\r\n",
+                id="a-chunk-with-empty-lines",
+            ),
+            pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-T: 1\r\n\r\n", id="trailers"),
+        ],
+    )
+    @pytest.mark.parametrize("piece_bytes", [1000, 7, 1], ids=["at-once", "in-sevens", "byte-by-byte"])
+    async def test_empty_lines_are_no_head_that_stops(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, request_bytes: bytes, piece_bytes: int
+    ) -> None:
+        """RFC 9112, 2.2: neither behind a request nor within its body."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "1"})
+        wire = await dial(proxied)
+        for start in range(0, len(request_bytes), piece_bytes):
+            await wire.send(request_bytes[start : start + piece_bytes])
+            await asyncio.sleep(0)
+        assert (await wire.message()).body == b"ok"
+        await asyncio.sleep(1.2)
+        assert (await wire.ask("GET", "/api")).body == b"ok"
+        assert [event["event"] for event in proxied.lines.events()] == ["serving"]
+        assert len(upstream.requests) == 2
+
+    async def test_a_head_that_began_behind_many_requests(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """More requests in one segment than are parsed ahead: what lies behind them is timed when its turn comes."""
+        upstream = await start_upstream(OK)
+        flags = {"downstream.header_timeout_s": "0.3", "downstream.keepalive_timeout_s": "30"}
+        proxied = await start_proxy(upstream.url, flags)
+        wire = await dial(proxied)
+        await wire.send((GET + b"\r\n") * 100 + GET)
+        for _ in range(100):
+            assert (await wire.message()).body == b"ok"
         assert (await wire.message()).status == 408
         assert await wire.rest() == b""
 
