@@ -931,9 +931,46 @@ class TestHttp10:
 
 
 class TestExpect:
-    async def test_the_body_is_asked_for_and_the_field_kept_from_the_upstream(
+    @pytest.mark.parametrize(
+        ("framing", "body"),
+        [
+            pytest.param(b"Content-Length: 4", b"body", id="length"),
+            pytest.param(b"Transfer-Encoding: chunked", b"4\r\nbody\r\n0\r\n\r\n", id="chunked"),
+        ],
+    )
+    async def test_the_upstream_says_whether_the_body_is_asked_for(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, framing: bytes, body: bytes
+    ) -> None:
+        heads: list[Message] = []
+        bodies: list[bytes] = []
+        gate = asyncio.Event()
+
+        async def agree(_upstream: Upstream, wire: Wire) -> None:
+            for _ in range(2):
+                heads.append(await wire.head())
+                await gate.wait()
+                await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                bodies.append(await wire.reader.readexactly(len(body)))
+                await wire.send(OK)
+
+        upstream = await start_upstream(agree)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        for _ in range(2):
+            await wire.send(POST + b"Expect: 100-continue\r\n" + framing + b"\r\n\r\n")
+            gate.set()
+            assert (await wire.message()).start_line == b"HTTP/1.1 100 Continue"
+            await wire.send(body)
+            assert (await wire.message()).body == b"ok"
+        assert bodies == [body, body]
+        assert [head.values("Expect") for head in heads] == [["100-continue"]] * 2
+        assert [head.values("Content-Length") for head in heads] == [["4"] if b"Length" in framing else []] * 2
+        assert len(upstream.wires) == 1
+
+    async def test_an_upstream_that_does_not_know_the_expectation(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
     ) -> None:
+        """RFC 9110, 10.1.1: nobody waits for ever."""
         upstream = await start_upstream(OK)
         proxied = await start_proxy(upstream.url)
         wire = await dial(proxied)
@@ -941,8 +978,55 @@ class TestExpect:
         assert (await wire.message()).start_line == b"HTTP/1.1 100 Continue"
         await wire.send(b"body")
         assert (await wire.message()).body == b"ok"
-        assert "Expect" not in upstream.requests[0]
         assert upstream.requests[0].body == b"body"
+
+    @pytest.mark.parametrize("status", [b"200 OK", b"401 Unauthorized", b"413 Too Large", b"417 Expectation Failed"])
+    @pytest.mark.parametrize("framing", [b"Content-Length: 4", b"Transfer-Encoding: chunked"], ids=["length", "te"])
+    async def test_an_answer_that_does_without_the_body(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, status: bytes, framing: bytes
+    ) -> None:
+        rests: list[bytes] = []
+
+        async def decline(_upstream: Upstream, wire: Wire) -> None:
+            await wire.head()
+            await wire.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nno")
+            rests.append(await wire.rest())
+
+        upstream = await start_upstream(decline)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(POST + b"Expect: 100-continue\r\n" + framing + b"\r\n\r\n")
+        response = await wire.message()
+        assert response.start_line == b"HTTP/1.1 " + status
+        assert (response["Connection"], response.is_whole) == ("close", True)
+        await proxied.until(lambda: rests)
+        assert rests == [b""]
+        await wire.close()
+        await proxied.until(lambda: proxied.sample("upstream_connections", state="in_use") == 0)
+        assert proxied.sample("upstream_connections", state="idle") == 0
+
+    async def test_a_client_that_does_not_wait(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
+        assert [(await wire.message()).status for _ in range(2)] == [100, 200]
+        assert upstream.requests[0].body == b"body"
+        assert (await wire.ask("GET", "/api")).body == b"ok"
+
+    async def test_a_client_of_http_1_0_expects_nothing(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(b"POST /upload HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        await asyncio.sleep(0.02)
+        await wire.send(b"body")
+        assert (await wire.message()).status == 200
+        assert "Expect" not in upstream.requests[0]
 
     async def test_no_body_is_asked_for_that_will_be_refused(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
@@ -960,6 +1044,76 @@ class TestExpect:
         await wire.send(b'{"comment":"x"}')
         assert (await wire.message()).status == 400
         assert simulator.received == []
+
+    async def test_a_checked_body_is_here_before_the_upstream_is_asked(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(CHECKED + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert (await wire.message()).status == 100
+        await wire.send(b"{}")
+        assert (await wire.message()).body == b"ok"
+        assert "Expect" not in upstream.requests[0]
+
+
+class TestInterimResponses:
+    """RFC 9110, 15.2: a proxy forwards them, but for those that it asked for itself."""
+
+    HINTS = b"HTTP/1.1 103 Fr\xfche Hinweise\r\nLink: </a>; rel=preload\r\nlink: </b>\r\nX-Odd: \xff\t1\r\n\r\n"
+
+    @pytest.mark.parametrize("body", [b"", b"x", b"x" * 100_000], ids=["no-body", "short", "streamed"])
+    async def test_they_are_passed_on_as_they_are(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, body: bytes
+    ) -> None:
+        gate = asyncio.Event()
+
+        async def hint(upstream: Upstream, wire: Wire) -> None:
+            for _ in range(2):
+                await upstream.request(wire)
+                await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n" + self.HINTS)
+                await gate.wait()
+                await wire.send(b"HTTP/1.1 102 Processing\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n" + OK)
+
+        upstream = await start_upstream(hint)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        for _ in range(2):
+            framing = b"Content-Length: %d\r\n\r\n" % len(body) if body else b"\r\n"
+            await wire.send(POST + framing + body)
+            hints = await wire.message()
+            assert hints.start_line == b"HTTP/1.1 103 Fr\xfche Hinweise"
+            assert hints.fields == ((b"Link", b"</a>; rel=preload"), (b"link", b"</b>"), (b"X-Odd", b"\xff\t1"))
+            gate.set()
+            processing = await wire.message()
+            assert (processing.start_line, processing.fields) == (b"HTTP/1.1 102 Processing", ())
+            response = await wire.message()
+            assert (response.body, "Link" in response) == (b"ok", False)
+        assert len(upstream.wires) == 1
+
+    @pytest.mark.parametrize(
+        "interim",
+        [
+            pytest.param(b"HTTP/1.1 103 Hints\r\n" + b"X: %b\r\n" % (b"y" * 20_000) * 4 + b"\r\n", id="too-large"),
+            pytest.param(b"HTTP/1.1 102 Processing\r\n\r\n" * 17, id="too-many"),
+            pytest.param(b"HTTP/1.1 103 Hints\r\nContent-Length: 2\r\n\r\nok", id="with-a-length"),
+            pytest.param(
+                b"HTTP/1.1 103 Hints\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", id="with-chunks"
+            ),
+        ],
+    )
+    async def test_they_are_bounded_and_have_no_body(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, interim: bytes
+    ) -> None:
+        upstream = await start_upstream(interim + OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        response = await wire.ask("POST", "/upload", body=b"x")
+        while response.status < 200:
+            response = await wire.message()
+        assert (response.status, response["X-Error-Origin"]) == (502, "proxy")
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "http_protocol_error"
 
 
 class TestResponses:
@@ -1128,18 +1282,3 @@ class TestResponses:
         for _ in range(2):
             response = await wire.ask("GET", "/api/machines")
             assert (response.body, response.is_whole) == (b"first last", True)
-
-    async def test_interim_responses_are_skipped(
-        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
-    ) -> None:
-        upstream = await start_upstream(
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-            b"HTTP/1.1 102 Processing\r\n\r\n" + OK
-        )
-        proxied = await start_proxy(upstream.url)
-        wire = await dial(proxied)
-        for _ in range(2):
-            response = await wire.ask("POST", "/upload", body=b"x")
-            assert (response.status, response.body) == (200, b"ok")
-            assert "Link" not in response
-        assert len(upstream.wires) == 1

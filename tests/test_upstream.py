@@ -145,9 +145,6 @@ class TestNoResponse:
                 b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 502, "http_protocol_error", id="version-2.0"
             ),
             pytest.param(
-                b"HTTP/1.1 103 Early Hints\r\n\r\n" * 30 + OK, 502, "http_protocol_error", id="30-interim-responses"
-            ),
-            pytest.param(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\n",
                 502, "http_protocol_error", id="an-upgrade-nobody-asked-for",
             ),
@@ -357,6 +354,49 @@ class TestHalfAResponse:
         assert (response.status, response.is_whole) == (200, False)
         assert (await proxied.lines.event("proxy_error"))["failure"] == "connection_read_timeout"
         await proxied.until(lambda: in_use(proxied) == 0)
+
+    @pytest.mark.parametrize(
+        ("begin", "more"),
+        [
+            pytest.param(b"4\r\nhalf\r\n4;", b"x" * 100, id="a-chunk-extension"),
+            pytest.param(b"4\r\nhalf\r\n", b"0" * 100, id="zeros-in-a-chunk-size"),
+            pytest.param(b"4\r\nhalf\r\n0\r\nX-Trailer: ", b"x" * 100, id="a-trailer"),
+            pytest.param(b"4\r\nhalf\r\n0\r\n", b"X-Trailer: x\r\n", id="trailers"),
+        ],
+    )
+    async def test_framing_that_never_ends(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, begin: bytes, more: bytes
+    ) -> None:
+        """Each byte comes in time, and none of them is progress of the body (RFC 9112, 7.1)."""
+
+        async def trickle(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + begin)
+            while True:
+                await wire.send(more)
+                await asyncio.sleep(0.02)
+
+        upstream = await start_upstream(trickle)
+        proxied = await start_proxy(upstream.url, HASTY)
+        response = await ask(proxied, "GET", "/api/machines")
+        assert (response.status, response.body, response.is_whole) == (200, b"half", False)
+        event = await proxied.lines.event("proxy_error")
+        assert event["failure"] in {"connection_read_timeout", "http_protocol_error", "http_response_incomplete"}
+        await proxied.until(lambda: in_use(proxied) == 0)
+
+    async def test_empty_lines_before_a_head_that_never_end(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def trickle(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            while True:
+                await wire.send(b"\r\n")
+                await asyncio.sleep(0.02)
+
+        upstream = await start_upstream(trickle)
+        proxied = await start_proxy(upstream.url, HASTY)
+        response = await ask(proxied, "POST", "/api", body=b"x")
+        await assert_failed(proxied, response, 504, "http_response_timeout")
 
     async def test_stalled_within_an_error(self, start_proxy: StartProxy, simulator: Simulator, ask: Ask) -> None:
         proxied = await start_proxy(simulator.url, HASTY)
