@@ -21,7 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_writer import StreamWriter
+from aiohttp.http_writer import HttpVersion11, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
@@ -160,11 +160,27 @@ class UpstreamConnection(ResponseHandler):
         except HttpProcessingError:
             return False
 
+    def stay_open(self) -> None:
+        """Take back that the connection ends with the response: aiohttp takes any without a length to be one such."""
+        if self.is_connected() and self.exception() is None:
+            self._should_close = False
+
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
         """Tell whoever reads a body too: aiohttp tells of a body that breaks its framing only who waits for a head."""
         super().set_exception(exc, exc_cause)
         if self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(exc)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connector that tells an egress proxy nothing but where to connect to, and who asks."""
+
+    def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
+        """Return the `CONNECT` for `req` without the fields that aiohttp sends on its own, `User-Agent` among them."""
+        request = super()._update_proxy_auth_header_and_build_proxy_req(req)
+        for name in {*request.headers} - {"Host", "Proxy-Authorization"}:
+            del request.headers[name]
+        return request
 
 
 class AiohttpUpstream:
@@ -211,7 +227,7 @@ class AiohttpUpstream:
             loop=asyncio.get_running_loop(),
             proxy=URL(egress_proxy) if egress_proxy else None,
         )
-        connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=keepalive_timeout_s)
+        connector = _Connector(limit=max_connections, keepalive_timeout=keepalive_timeout_s)
         # There is no other way in; `_connect` would take no connection of another kind.
         make = functools.partial(UpstreamConnection, loop=asyncio.get_running_loop())
         connector._factory = make  # type: ignore[assignment] # noqa: SLF001 - a `partial` of a subclass is no subtype
@@ -348,11 +364,11 @@ class _Response:
     """One exchange on one connection."""
 
     def __init__(self, leg: AiohttpUpstream, connection: Connection, resend: str | None) -> None:
-        if connection.protocol is None:
+        if not isinstance(connection.protocol, UpstreamConnection):
             raise UpstreamError(Failure.CONNECTION_TERMINATED)
         self._leg = leg
         self._connection: Connection | None = connection
-        self._protocol: ResponseHandler = connection.protocol
+        self._protocol: UpstreamConnection = connection.protocol
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._message: RawResponseMessage | None = None
         self._upload: asyncio.Task[None] | None = None
@@ -416,6 +432,8 @@ class _Response:
             await self._read_head_while_sending(request, request.body)
         self._length = None if self._head.chunked else _length_of(self._fields)
         self._is_delimited_by_close = self._length is None and not self._head.chunked
+        if request.method == "HEAD" and _is_persistent(self._head, self._fields):
+            self._protocol.stay_open()
 
     async def read(self) -> bytes:
         try:
@@ -541,6 +559,12 @@ class _Response:
             else:
                 request.when_interim(message.code, message.reason, fields)
         raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
+
+
+def _is_persistent(message: RawResponseMessage, fields: Fields) -> bool:
+    """Whether the connection outlives `message` (RFC 9112, 9.3); one of HTTP/1.0 never does."""
+    options = headers.joined(fields, b"connection").lower().split(",")
+    return message.version >= HttpVersion11 and "close" not in {option.strip(" \t") for option in options}
 
 
 def _length_of(fields: Fields) -> int | None:

@@ -562,6 +562,42 @@ class TestPool:
             assert "Connection" not in response
         assert len(upstream.wires) == 2
 
+    @pytest.mark.parametrize(
+        ("answer", "connections"),
+        [
+            pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", 1, id="no-length"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 1, id="chunked"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", 3, id="close"),
+            pytest.param(b"HTTP/1.0 200 OK\r\n\r\n", 3, id="http-1.0"),
+        ],
+    )
+    async def test_the_answer_to_head_ends_with_its_head(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, answer: bytes, connections: int
+    ) -> None:
+        """RFC 9112, 6.3: whatever its fields say, and so its connection may be used again."""
+        upstream = await start_upstream(answer)
+        proxied = await start_proxy(upstream.url)
+        for _ in range(3):
+            assert (await ask(proxied, "HEAD", "/api")).status == 200
+        assert len(upstream.wires) == connections
+
+    async def test_a_body_behind_the_answer_to_head_is_nobodys_answer(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def surplus(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            await asyncio.sleep(0.05)
+            await wire.send(OK.replace(b"ok", b"no"))
+            await upstream.request(wire)
+
+        upstream = await start_upstream(surplus)
+        proxied = await start_proxy(upstream.url)
+        for _ in range(2):
+            assert (await ask(proxied, "HEAD", "/api")).status == 200
+            await asyncio.sleep(0.15)
+        assert len(upstream.wires) == 2
+
     async def test_closed_meanwhile(self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask) -> None:
         """An end that is known before the request is sent costs nobody anything: not even a POST."""
 
@@ -885,6 +921,27 @@ class TestEgressProxy:
         assert request.start_line == b"GET http://defender.example/api/machines?$top=1 HTTP/1.1"
         assert request["Host"] == "defender.example"
         assert request["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+
+    async def test_a_tunnel_is_asked_for_with_two_fields(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """RFC 9110, 9.3.6: no more than where to, and who asks."""
+        heads: list[Message] = []
+
+        async def refuse(_upstream: Upstream, wire: Wire) -> None:
+            heads.append(await wire.head())
+            await wire.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        egress = await start_upstream(refuse)
+        monkeypatch.setenv("https_proxy", egress.url.replace("http://", "http://user:word@"))
+        proxied = await start_proxy("https://defender.example", {"upstream.proxy_from_environment": "true"})
+        response = await ask(proxied, "GET", "/api/machines", b"Authorization: Bearer S3CR3T")
+        await assert_failed(proxied, response, 502, "egress_proxy_error")
+        assert heads[0].start_line == b"CONNECT defender.example:443 HTTP/1.1"
+        assert sorted(heads[0].fields) == [
+            (b"Host", b"defender.example"),
+            (b"Proxy-Authorization", b"Basic dXNlcjp3b3Jk"),
+        ]
 
     async def test_a_scheme_may_be_left_out(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch
