@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.http_writer import HttpVersion11, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -157,8 +158,8 @@ class GuardedConnection(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_body_bytes_left", "_head_bytes", "_head_timer", "_is_deaf", "_limits", "_peers", "_seam"),
-        "_unparsed",
+        *("_body", "_body_bytes_left", "_decompresses", "_has_old_trailers", "_head_bytes", "_head_timer", "_is_deaf"),
+        *("_limits", "_peers", "_seam", "_unparsed"),
     )
 
     def __init__(self, manager: web.Server, limits: ConnectionLimits, **kwargs: Any) -> None:
@@ -173,6 +174,8 @@ class GuardedConnection(RequestHandler):
         self._seam = b""
         self._unparsed = b""
         self._is_deaf = False
+        self._has_old_trailers = False
+        self._decompresses: bool = kwargs.get("auto_decompress", True)
 
     @property
     def is_idle(self) -> bool:
@@ -241,6 +244,8 @@ class GuardedConnection(RequestHandler):
             self._head_bytes += begin - first
             if begin == len(data):
                 return begin
+            if self._has_old_trailers:
+                self._renew_parser()
         end = self._end_of_lines(data, begin)
         waiting = len(self._messages)
         super().data_received(data[begin:end])
@@ -252,6 +257,24 @@ class GuardedConnection(RequestHandler):
             if self._head_timer is None and self.transport is not None:
                 self._watch_head()
         return end
+
+    def _renew_parser(self) -> None:
+        """Forget the trailers of the message before: aiohttp's parser counts the last of them to the next head.
+
+        RFC 9110, 6.5.1: a trailer field must not become a header field, of this message or another. Between two
+        messages the parser holds nothing else.
+        """
+        self._has_old_trailers = False
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=self._decompresses,
+        )
 
     def _end_of_lines(self, data: bytes, begin: int) -> int:
         """Return where in `data` the head or the chunked body under way may end, or the end of `data`."""
@@ -284,6 +307,7 @@ class GuardedConnection(RequestHandler):
         else:
             self._body = body
             self._body_bytes_left = 0 if body.is_eof() else int(length)
+            self._has_old_trailers = message.chunked
             # What follows may be of another protocol.
             self._is_deaf = message.upgrade and body.is_eof()
             return

@@ -184,7 +184,13 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class AiohttpUpstream:
-    """The leg over aiohttp's connector. Use `opened` to make one."""
+    """The leg over aiohttp's connector. Use `opened` to make one.
+
+    Trailers end here in both directions, as RFC 9110, 6.5.1, allows: aiohttp's writer cannot send any.
+
+    Over TLS a body that only the end of its connection delimits is taken for whole even if no `close_notify` precedes
+    that end (RFC 9112, 9.8, would have it incomplete): asyncio ends both alike, with `connection_lost(None)`.
+    """
 
     def __init__(
         self,

@@ -792,34 +792,32 @@ class TestTimes:
         assert (await wire.message()).status == 200
         assert upstream.requests[0].body == b"abcdefgh"
 
-    async def test_a_chunk_extension_that_never_ends(
-        self, start_proxy: StartProxy, simulator: Simulator, dial: Dial
+    @pytest.mark.parametrize(
+        ("begin", "more"),
+        [
+            pytest.param(b"4;", b"x" * 1000, id="a-chunk-extension"),
+            pytest.param(b"", b"0" * 1000, id="zeros-in-a-chunk-size"),
+            pytest.param(b"4\r\nbody\r\n0\r\nX-Trailer: ", b"x", id="a-trailer"),
+            pytest.param(b"4\r\nbody\r\n0\r\n", b"X-Trailer: x\r\n" * 50, id="trailers"),
+        ],
+    )
+    @pytest.mark.parametrize("head", [POST, CHECKED], ids=["streamed", "checked"])
+    async def test_framing_that_never_ends(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, head: bytes, begin: bytes, more: bytes
     ) -> None:
-        """It is no progress of the body."""
-        proxied = await start_proxy(simulator.url, {"downstream.body_timeout_s": "0.3"})
+        """It is no progress of the body (RFC 9112, 7.1)."""
+
+        async def listen(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+
+        upstream = await start_upstream(listen)
+        proxied = await start_proxy(upstream.url, {"downstream.body_timeout_s": "0.3"})
         wire = await dial(proxied)
-        await wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n4;")
+        await wire.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + begin)
 
         async def trickle() -> None:
             while True:
-                await wire.send(b"x" * 1000)
-                await asyncio.sleep(0.01)
-
-        sending = asyncio.create_task(trickle())
-        try:
-            assert (await wire.message()).status in {400, 408}
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-
-    async def test_trailers_that_never_end(self, start_proxy: StartProxy, simulator: Simulator, dial: Dial) -> None:
-        proxied = await start_proxy(simulator.url, {"downstream.body_timeout_s": "0.3"})
-        wire = await dial(proxied)
-        await wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n")
-
-        async def trickle() -> None:
-            while True:
-                await wire.send(b"X-Trailer: x\r\n" * 50)
+                await wire.send(more)
                 await asyncio.sleep(0.01)
 
         sending = asyncio.create_task(trickle())
@@ -828,6 +826,29 @@ class TestTimes:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+        await proxied.until(lambda: proxied.sample("requests_in_flight") == 0)
+        assert not any(request.is_whole for request in upstream.requests)
+
+    async def test_a_client_that_will_send_no_more_has_left(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """A full close looks the same, and a client that has left must not keep the upstream busy."""
+        ended = asyncio.Event()
+
+        async def silent(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.rest()
+            ended.set()
+
+        upstream = await start_upstream(silent)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(GET + b"\r\n")
+        await proxied.until(lambda: upstream.requests)
+        wire.writer.write_eof()
+        await proxied.until(ended.is_set)
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "client_disconnected"
+        assert await wire.rest() == b""
 
 
 class TestKeepAlive:
@@ -854,6 +875,49 @@ class TestKeepAlive:
         passed = await wire.ask("GET", "/api/machines")
         assert [refused.status, looped.status, passed.status] == [400, 508, 200]
         assert len(simulator.received) == 1
+
+    @pytest.mark.parametrize("head", [POST, CHECKED], ids=["streamed", "checked"])
+    async def test_trailers_end_here(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, head: bytes
+    ) -> None:
+        """RFC 9110, 6.5.1 lets a recipient discard them; none becomes a header field, of the next request neither."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        trailed = (
+            head + b"Trailer: Cookie\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+            b"Cookie: a=b\r\nAuthorization: x\r\nVia: 1.1 defender-sidecar\r\n\r\n"
+        )
+        for _ in range(2):
+            await wire.send(trailed)
+            assert (await wire.message()).body == b"ok"
+        await wire.send(trailed + trailed + trailed)
+        for _ in range(3):
+            assert (await wire.message()).body == b"ok"
+        for request in upstream.requests:
+            assert (request.body, request.is_whole) == (b"{}", True)
+            assert not {"Trailer", "Cookie", "Authorization"} & {name.decode() for name, _ in request.fields}
+            assert request.values("Via") == ["1.1 defender-sidecar"]
+        assert len(upstream.wires) == 1
+
+    @pytest.mark.parametrize("line", [b"Content-Length: 99", b"Transfer-Encoding: identity"])
+    async def test_trailers_that_would_frame_are_refused(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, line: bytes
+    ) -> None:
+        """RFC 9110, 6.5.1: such a field may not stand there."""
+
+        async def listen(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+
+        upstream = await start_upstream(listen)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(
+            POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + line + b"\r\n\r\n" + GET + b"\r\n"
+        )
+        assert (await wire.message()).status == 400
+        assert await wire.rest() == b""
+        assert not any(request.is_whole for request in upstream.requests)
 
     async def test_three_requests_at_once(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
@@ -1252,7 +1316,7 @@ class TestResponses:
             assert (response.status, response.body) == (200, b"")
 
     async def test_chunks(self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial) -> None:
-        """Extensions and trailers end here; what a trailer says never becomes a header field (P39)."""
+        """Extensions and trailers end here; what a trailer says never becomes a header field."""
         upstream = await start_upstream(
             b"HTTP/1.1 200 OK\r\nTrailer: Set-Cookie\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"3;x=y\r\none\r\n4\r\n two\r\n0\r\nSet-Cookie: a=b\r\nLocation: /x\r\n\r\n"
