@@ -144,6 +144,7 @@ class _Course:
         self._resend: str | None = None
         self._defect: str | None = None
         self._outgoing: RawResponse | None = None
+        self._is_asked_for_body = not _expects_continue(request)
         self._request_id = _request_id(self._fields)
 
     async def run(self) -> web.StreamResponse:
@@ -318,8 +319,9 @@ class _Course:
         """
         if first:
             yield first
-        elif _expects_continue(self._request) and self._request.transport is not None:
+        elif not self._is_asked_for_body and self._request.transport is not None:
             # RFC 9110, 10.1.1: the client waits for this; nobody has asked for its body before now.
+            self._is_asked_for_body = True
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         downstream, limits = self._settings.downstream, self._settings.limits
         while True:
@@ -358,6 +360,8 @@ class _Course:
                     body,
                     length,
                     self._request_is_complete,
+                    self._pass_interim,
+                    asks_first=not (isinstance(body, bytes) or self._is_asked_for_body),
                 )
             )
         finally:
@@ -365,6 +369,13 @@ class _Course:
             self._waited_s = waited_s + self._upstream_s
         self._resend = response.resend
         return response
+
+    def _pass_interim(self, status: int, reason: str, fields: Fields) -> None:
+        """Pass an interim response on, but to a client of HTTP/1.0, which knows none (RFC 9110, 15.2)."""
+        transport = self._request.transport
+        if transport is not None and self._request.version >= HttpVersion11:
+            start_line = b"HTTP/1.1 %d " % status + reason.encode("utf-8", "surrogateescape")
+            transport.write(headers.head(start_line, headers.end_to_end_response(fields)))
 
     def _break_off(self) -> None:
         if self._outgoing is not None:
@@ -410,6 +421,9 @@ class _Course:
                     length = len(body)
         fields = self._tagged(fields)
         outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")
+        if not self._is_asked_for_body and self._request.body_exists:
+            # RFC 9110, 10.1.1: whether its body comes all the same is up to the client.
+            outgoing.force_close()
         self._outgoing = outgoing
         self._status = response.status
         self._response_bytes = len(body)

@@ -40,7 +40,7 @@ CORE = row("core")
 SHELL = {
     "__init__": row(),
     "__main__": row("cli"),
-    "admin": row("", "aiohttp prometheus_client"),
+    "admin": row("core listener progress", "aiohttp prometheus_client"),
     "catalog_report": row("core errors", "rich"),
     "cli": row(
         "__init__ catalog_report configuration demo errors logs metadata resources server settings simulator",
