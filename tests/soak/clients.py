@@ -85,7 +85,7 @@ class Client:
             crossed = b""
             if answer is not None and answer.is_whole:
                 # Behind the last answer there is nothing.
-                crossed = await wire.rest() if self._wire is not None else b""
+                crossed = await wire.rest() if self._wire is wire else b""
             await self._drop()
             return View(request, answer, crossed=crossed)
         return View(request, answer)
