@@ -94,9 +94,14 @@ def unread_by_peer(transport: asyncio.WriteTransport) -> int:
 
     Without a TCP socket below, or on a system that does not tell, it is what the process itself still holds.
     """
+    return held_for_peer(transport) + _in_kernel(transport)
+
+
+def held_for_peer(transport: asyncio.WriteTransport) -> int:
+    """Return how many of the bytes written to `transport` the process itself still holds."""
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     # TLS writes to a transport of its own, of which asyncio tells nobody.
-    return transport.get_write_buffer_size() + (below.get_write_buffer_size() if below else 0) + _in_kernel(transport)
+    return transport.get_write_buffer_size() + (below.get_write_buffer_size() if below else 0)
 
 
 if sys.platform in {"linux", "darwin"}:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from proxy.configuration import Configuration
 from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.server import serving
 from proxy.settings import load_settings
@@ -334,9 +335,9 @@ async def start_proxy() -> AsyncIterator[Callable[..., Awaitable[Proxied]]]:
         async def start(
             upstream_url: str, flags: dict[str, str] | None = None, *, within: AsyncExitStack = stack
         ) -> Proxied:
-            settings = load_settings(None, {}, QUICK | {"upstream.url": upstream_url} | (flags or {})).settings
+            loaded = load_settings(None, {}, QUICK | {"upstream.url": upstream_url} | (flags or {}))
             lines = Lines()
-            running = await within.enter_async_context(serving(settings, catalog, codes, shapes, lines))
+            running = await within.enter_async_context(serving(Configuration(loaded, catalog, codes, shapes), lines))
             started.append(Proxied(running.url, running.admin_url, running.registry, lines))
             return started[-1]
 
