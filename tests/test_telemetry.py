@@ -74,6 +74,7 @@ METRICS = [
     ("ready", "gauge", set()),
     ("catalog_operations", "gauge", set()),
     ("log_lines_dropped", "counter", set()),
+    ("config_reloads", "counter", {"result"}),
 ]
 
 MISMATCH = CaseMismatch(Pointer("/comment"), "comment", "Comment", "Comment", Kind.NAME, True, False, (0,))  # noqa: FBT003

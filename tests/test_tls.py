@@ -203,8 +203,9 @@ async def test_a_client_over_tls(secured: Proxied, version: ssl.TLSVersion) -> N
 
 async def test_a_client_below_tls_1_2_is_refused(secured: Proxied) -> None:
     context = trusting()
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await dialled(secured, context)
