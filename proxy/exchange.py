@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import traceback
 import uuid
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
-from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +26,7 @@ from proxy.core.model import Action, ErrorTag, Mode, Outcome, Suspect, TargetId
 from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_of
 from proxy.core.recode import Recoder, TruncatedError
 from proxy.core.replies import refuse, reply_of
+from proxy.errors import place_of
 from proxy.listener import RawResponse, connection_of, own_response
 from proxy.progress import StalledError, Watch
 from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
@@ -67,6 +66,15 @@ class RefusedError(Exception):
         self.detail = detail
 
 
+class Traffic:
+    """How many exchanges are under way, whatever settings they began with."""
+
+    __slots__ = ("in_flight",)
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+
 class Exchange:
     """Carries requests to one upstream by one catalog and one set of settings."""
 
@@ -78,6 +86,7 @@ class Exchange:
         shapes: Shapes,
         upstream: Upstream,
         telemetry: Telemetry,
+        traffic: Traffic,
     ) -> None:
         self.settings = settings
         self.catalog = catalog
@@ -85,18 +94,18 @@ class Exchange:
         self.shapes = shapes
         self.upstream = upstream
         self.telemetry = telemetry
-        self.in_flight = 0
+        self.traffic = traffic
         self.origin = rewrite.origin_of(settings.upstream.url)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry one request to the upstream and its answer back."""
-        self.in_flight += 1
+        self.traffic.in_flight += 1
         self.telemetry.in_flight.inc()
         course = _Course(self, request)
         try:
             return await course.run()
         finally:
-            self.in_flight -= 1
+            self.traffic.in_flight -= 1
             self.telemetry.in_flight.dec()
             self.telemetry.record(course.outcome())
 
@@ -185,7 +194,7 @@ class _Course:
         except Exception as error:
             # The last resort: a defect of ours. Only its kind and place are told, as its text may quote the request.
             self._failure = Failure.INTERNAL_ERROR
-            self._defect = _place(error)
+            self._defect = place_of(error)
             if self._status is not None:
                 self._break_off()
                 raise ConnectionAbortedError from error
@@ -223,7 +232,7 @@ class _Course:
     def _screen(self) -> None:
         """Refuse what may not be forwarded."""
         request, limits = self._request, self._settings.limits
-        if self._exchange.in_flight > self._settings.downstream.max_in_flight:
+        if self._exchange.traffic.in_flight > self._settings.downstream.max_in_flight:
             raise RefusedError(Failure.OVERLOADED)
         if request.method not in METHODS:
             raise RefusedError(Failure.METHOD_REFUSED)
@@ -653,9 +662,3 @@ def _expects_continue(request: web.BaseRequest) -> bool:
 
 def _date() -> tuple[bytes, bytes]:
     return b"Date", formatdate(usegmt=True).encode("ascii")
-
-
-def _place(error: BaseException) -> str:
-    """Return the kind of `error` and the line that raised it, its text left out."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -24,9 +24,10 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.core import headers
 from proxy.core.failure import Failure
 from proxy.errors import UnusableInputError
-from proxy.progress import reset
+from proxy.progress import held_for_peer, reset
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiohttp.abc import AbstractStreamWriter
@@ -203,7 +204,7 @@ class GuardedConnection(RequestHandler):
         """End the connection, if need be without what its peer does not read."""
         transport = self.transport
         super().force_close()
-        if transport is not None and transport.get_write_buffer_size():
+        if transport is not None and held_for_peer(transport):
             self._loop.call_later(_LINGERING_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -351,7 +352,7 @@ class GuardedConnection(RequestHandler):
 class ClientConnection(GuardedConnection):
     """One connection from a client of the proxy; the exchanges on it may be ended, or outlive it."""
 
-    __slots__ = ("_carries_on", "_listener", "is_given_up")
+    __slots__ = ("_carries_on", "_listener", "_open_transport", "_parser_limits", "is_given_up")
 
     def __init__(self, listener: Listener, **kwargs: Any) -> None:
         limits, downstream = listener.settings.limits, listener.settings.downstream
@@ -361,13 +362,21 @@ class ClientConnection(GuardedConnection):
             **kwargs,
         )
         self._listener = listener
+        # Those that its parser goes by, to the end of the connection.
+        self._parser_limits = limits
         self._carries_on = False
+        self._open_transport: asyncio.WriteTransport | None = None
         self.is_given_up = False
 
     @property
     def is_draining(self) -> bool:
         """Whether the response under way is to be the connection's last."""
         return self._listener.is_draining
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request, or turn the client away where there are too many."""
+        super().connection_made(transport)
+        self._open_transport = self.transport
 
     def carry_on(self) -> None:
         """Let the exchange under way come to its end even if the client leaves."""
@@ -379,6 +388,17 @@ class ClientConnection(GuardedConnection):
             self.is_given_up = True
             self._task_handler.cancel()
 
+    def dismiss(self) -> None:
+        """Close the connection, idle as it is.
+
+        A client that does not look at its idle connections does not answer the end of a TLS session either, and would
+        be waited for: with nothing left to send, it is not.
+        """
+        transport = self._open_transport
+        self.force_close()
+        if transport is not None and transport.get_extra_info("ssl_object") and not held_for_peer(transport):
+            transport.abort()
+
     def begin_request(self) -> None:
         """Forget what held for the request before."""
         self._carries_on = False
@@ -389,6 +409,7 @@ class ClientConnection(GuardedConnection):
         A client that has shut down its sending side alone counts as one that has left: what is received is the same
         for both, and whoever leaves must not keep the upstream busy. nginx decides likewise.
         """
+        self._open_transport = None
         task = self._task_handler
         super().connection_lost(exc)
         if task is None or task.done():
@@ -421,7 +442,7 @@ class ClientConnection(GuardedConnection):
 
     def _parse_failure(self, error: BaseException | None) -> Failure:
         """Return what a parser's error is called; it tells a long target from a long field by the limit alone."""
-        limits = self._listener.settings.limits
+        limits = self._parser_limits
         match error:
             case LineTooLong(args=(excerpt, limit, *_)) if int(limit) == limits.target_bytes:
                 is_target = limits.target_bytes != limits.field_bytes or str(excerpt).startswith(("b'/", "b'http", "/"))
@@ -509,7 +530,7 @@ class Listener(web.Server):
         while (self.connections or self._carried_on) and self._event_loop.time() < deadline:
             for connection in self._client_connections():
                 if connection.is_idle:
-                    connection.force_close()
+                    connection.dismiss()
             await asyncio.sleep(_IDLE_SWEEP_S)
 
     def _client_connections(self) -> list[ClientConnection]:
@@ -529,27 +550,81 @@ def own_response(reply: Reply) -> RawResponse:
     return RawResponse(reply.status, reply.reason, reply.fields, len(reply.body), reply.body)
 
 
+class Entrance:
+    """Where clients come in: the sockets that are listened on, and whether TLS is spoken there."""
+
+    def __init__(self, listener: Listener, servers: list[asyncio.Server]) -> None:
+        self._listener = listener
+        self._servers = servers
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port in use."""
+        host, port = self._servers[0].sockets[0].getsockname()[:2]
+        return host, port
+
+    async def reopen(self, tls: ssl.SSLContext | None, settings: Settings) -> None:
+        """Take new connections over `tls`, or in plain for None, on the same sockets.
+
+        Nobody is turned away meanwhile: whoever is waiting to be accepted waits in a queue of the kernel's, which the
+        sockets' duplicates share.
+
+        Raises:
+            OSError: they cannot be duplicated; all is as it was.
+        """
+        servers: list[asyncio.Server] = []
+        try:
+            for server in self._servers:
+                for plug in server.sockets:
+                    servers.append(await _server_on(self._listener, tls, settings, sock=plug.dup()))  # noqa: PERF401
+        except BaseException:
+            _close_all(servers)
+            raise
+        former, self._servers = self._servers, servers
+        _close_all(former)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        _close_all(self._servers)
+
+
+def _close_all(servers: list[asyncio.Server]) -> None:
+    for server in servers:
+        server.close()
+
+
 @asynccontextmanager
-async def listening(listener: Listener, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-    """Accept connections for `listener` and yield the address in use; leaving stops accepting and drains.
+async def listening(
+    listener: Listener, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Entrance]:
+    """Accept connections for `listener`, over `tls` if given; leaving stops accepting and drains.
 
     Raises:
         ListenError: the address is taken, or is not this machine's.
     """
-    server = await _server_on(listener, host, port)
     try:
-        address = server.sockets[0].getsockname()
-        yield address[0], address[1]
+        server = await _server_on(listener, tls, listener.settings, host=host, port=port)
+    except OSError as error:
+        raise ListenError(listen_problem(host, port, error)) from error
+    entrance = Entrance(listener, [server])
+    try:
+        yield entrance
     finally:
-        server.close()
+        entrance.close()
         await listener.drain(listener.settings.drain.timeout_s)
 
 
-async def _server_on(listener: Listener, host: str, port: int) -> asyncio.Server:
-    try:
-        return await asyncio.get_running_loop().create_server(listener, host, port, backlog=1024)
-    except OSError as error:
-        raise ListenError(listen_problem(host, port, error)) from error
+async def _server_on(
+    listener: Listener, tls: ssl.SSLContext | None, settings: Settings, **where: Any
+) -> asyncio.Server:
+    downstream = settings.downstream
+    if tls is not None:
+        where["ssl"] = tls
+        where["ssl_handshake_timeout"] = downstream.header_timeout_s
+        # This also bounds how long what is left may take to be read.
+        where["ssl_shutdown_timeout"] = downstream.write_timeout_s
+    server: asyncio.Server = await asyncio.get_running_loop().create_server(listener, backlog=1024, **where)
+    return server
 
 
 def listen_problem(host: str, port: int, error: OSError) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import functools
 import select
+import ssl
 import weakref
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -219,6 +220,7 @@ class AiohttpUpstream:
         cls,
         url: str,
         *,
+        tls: ssl.SSLContext | None = None,
         egress_proxy: str | None = None,
         max_connections: int = 100,
         connect_timeout_s: float = 10,
@@ -226,14 +228,19 @@ class AiohttpUpstream:
         idle_timeout_s: float = 60,
         keepalive_timeout_s: float = 15,
     ) -> AsyncIterator[AiohttpUpstream]:
-        """Yield a leg to the origin `url`, through `egress_proxy` when one is given; times in seconds."""
+        """Yield a leg to the origin `url`, through `egress_proxy` when one is given; times in seconds.
+
+        `tls` is what TLS is spoken with, verification by the system's certificates unless given.
+        """
         address = ClientRequest(
             "GET",
             URL(url),
             loop=asyncio.get_running_loop(),
             proxy=URL(egress_proxy) if egress_proxy else None,
         )
-        connector = _Connector(limit=max_connections, keepalive_timeout=keepalive_timeout_s)
+        connector = _Connector(
+            limit=max_connections, keepalive_timeout=keepalive_timeout_s, ssl=True if tls is None else tls
+        )
         # There is no other way in; `_connect` would take no connection of another kind.
         make = functools.partial(UpstreamConnection, loop=asyncio.get_running_loop())
         connector._factory = make  # type: ignore[assignment] # noqa: SLF001 - a `partial` of a subclass is no subtype
@@ -529,16 +536,22 @@ class _Response:
         async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
             await self._next_head(request)
 
+    async def _next_message(self) -> tuple[RawResponseMessage, StreamReader]:
+        try:
+            return await self._protocol.read()
+        except HttpProcessingError as error:
+            raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error.__cause__, ssl.SSLError):
+                # TLS 1.3 tells of a client certificate that it misses behind the handshake.
+                raise UpstreamError(Failure.TLS_PROTOCOL_ERROR) from error
+            raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
+
     async def _next_head(self, request: UpstreamRequest) -> None:
         """Read heads until one is final, and hand on those before it."""
         interim_bytes = 0
         for _ in range(_INTERIM_RESPONSES_AT_MOST):
-            try:
-                message, payload = await self._protocol.read()
-            except HttpProcessingError as error:
-                raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
+            message, payload = await self._next_message()
             fields = headers.named(message.raw_headers)
             if fields is None or not headers.is_chunked_alone(fields):
                 break

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.configuration import load_configuration
 from proxy.core.check import check
 from proxy.core.model import Action, Mode
-from proxy.resources import load_catalog, load_error_codes, load_error_shapes
+from proxy.resources import load_catalog
 from proxy.server import serving
-from proxy.settings import load_settings
 from tests.conftest import QUICK, Lines, dialled
 
 if TYPE_CHECKING:
@@ -281,8 +281,7 @@ class Served:
         flags |= {"upstream.url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
         # One that is not whole gets no answer.
         flags |= {"upstream.response_timeout_s": "0.5", "check.mode": "fix"}
-        configured = load_settings(None, {}, QUICK | flags).settings
-        async with serving(configured, load_catalog(), load_error_codes(), load_error_shapes(), self.lines) as running:
+        async with serving(load_configuration(None, {}, QUICK | flags), self.lines) as running:
             self.port = int(running.url.rpartition(":")[2])
             self._is_up.set()
             await self._stop.wait()

@@ -10,16 +10,15 @@ import os
 import signal
 import sys
 
-from proxy.resources import load_catalog, load_error_codes, load_error_shapes
+from proxy.configuration import load_configuration
 from proxy.server import serving
-from proxy.settings import load_settings
 
 _INTERVAL_S = 0.002
 
 
 async def main() -> None:
     """Serve until SIGTERM."""
-    settings = load_settings(None, os.environ, {}).settings
+    configuration = load_configuration(None, os.environ, {})
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -38,9 +37,9 @@ async def main() -> None:
         writer.close()
         worst_s = 0.0
 
-    async with serving(settings, load_catalog(), load_error_codes(), load_error_shapes(), sys.stdout) as running:
+    async with serving(configuration, sys.stdout) as running:
         server = await asyncio.start_server(tell, "127.0.0.1", 0)
-        running.logger.info("watching", port=server.sockets[0].getsockname()[1])
+        running.log.info("watching", port=server.sockets[0].getsockname()[1])
         watching = asyncio.create_task(watch())
         await stop.wait()
         watching.cancel()
