@@ -121,7 +121,7 @@ class Client:
                 return None
             case "stops":
                 await wire.send(data[: head_bytes + len(request.body) // 2])
-                answer = await wire.message(request.route.method)
+                answer = await _answer(wire, request.route.method)
                 # Whatever came next on this connection would be the other half.
                 await self._drop()
                 return answer
@@ -138,13 +138,13 @@ class Client:
             case _:
                 await wire.send(data)
         # Of a request that is not well-formed nobody knows whether it is a HEAD.
-        return await wire.message("GET" if request.client == "malformed" else request.route.method)
+        return await _answer(wire, "GET" if request.client == "malformed" else request.route.method)
 
     async def _read_while_sending(self, wire: Wire, request: Request, data: bytes) -> Message | None:
         """Read the answer while the body is going out: it may come before all of that is taken."""
         sending = asyncio.create_task(wire.send(data))
         try:
-            answer = await wire.message(request.route.method)
+            answer = await _answer(wire, request.route.method)
         finally:
             was_sent = sending.done()
             sending.cancel()
@@ -154,6 +154,14 @@ class Client:
             # What was not sent would be taken for the next request.
             await self._drop()
         return answer
+
+
+async def _answer(wire: Wire, method: str) -> Message:
+    """Return the final response; interim ones may come before it."""
+    while True:
+        message = await wire.message(method)
+        if message.status >= 200:
+            return message
 
 
 def _wire_form(request: Request) -> bytes:
