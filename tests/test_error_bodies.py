@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+import brotli
 import pytest
 
 from proxy.simulator import DIRECTIVES
@@ -99,6 +100,7 @@ CASES = [
     case("defender-target-number", 400, {"error": {"code": "InvalidInput", "message": "x", "target": 7}}, "InvalidInput", "x"),
     case("defender-gzip", 403, gzip.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", **SAME, fields=("Content-Encoding: gzip",)),
     case("defender-deflate", 403, zlib.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", **SAME, fields=("Content-Encoding: deflate",)),
+    case("defender-br", 403, brotli.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", **SAME, fields=("Content-Encoding: br",)),
     case("defender-gzip-no-target", 403, gzip.compress(b'{"error":{"code":"Forbidden","message":"No."}}'), "Forbidden", "No.", form="spliced", fields=("Content-Encoding: gzip",)),
     case("defender-utf-16", 403, json.dumps(whole("Forbidden", "No.")).encode("utf-16"), "Forbidden", "No.", form="recoded", target=GUID, source="envelope"),
     case("defender-in-a-string", 403, json.dumps(json.dumps(whole("Forbidden", "No."))), "Forbidden", "No.", target=GUID, source="envelope"),
@@ -164,6 +166,8 @@ CASES = [
     case("binary", 500, b"\x00\x01\x02\x03", "InternalServerError", "Reason", shape="binary", media_type="application/octet-stream"),
     case("empty", 405, b"", "MethodNotAllowed", "Reason", shape="empty", **OTHER, fields=("Allow: POST",)),
     case("empty-header-id", 500, b"", "InternalServerError", "Reason", shape="empty", fields=("request-id: " + GUID,), target=GUID, source="header"),
+    case("html-br", 502, brotli.compress(b"<html><title>x</title></html>"), "BadGateway", "x", **HTML, **OTHER, fields=("Content-Encoding: br", "ETag: x")),
+    case("br-damaged", 500, brotli.compress(b"x" * 1000)[:-1], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: br",)),
     case("gzip-damaged", 500, gzip.compress(b"x" * 1000)[:20], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: gzip",)),
     # Throttling.
     case("throttled-quota", 429, whole("429", "API calls quota exceeded! maximum allowed 45 per 00:01:00"), "429", "API calls quota exceeded! maximum allowed 45 per 00:01:00", **SAME, label="TooManyRequests", wait=60),
@@ -202,7 +206,8 @@ async def test_an_error_in_the_wild(
     content = response.body
     if "Content-Encoding" in response:
         assert given.form == "same"
-        content = zlib.decompress(content, wbits=47)
+        is_brotli = response["Content-Encoding"] == "br"
+        content = brotli.decompress(content) if is_brotli else zlib.decompress(content, wbits=47)
     error = json.loads(content.decode("utf-8-sig"))["error"]
     assert (error["code"], error["message"], error["target"]) == (given.code, given.message, target)
     assert JWT not in content.decode()
@@ -428,7 +433,8 @@ def read_as_a_client(response: Message) -> tuple[str, str, str]:
     """Return code, message and target: all that this client knows of errors."""
     content = response.body
     if "Content-Encoding" in response:
-        content = zlib.decompress(content, wbits=47)
+        is_brotli = response["Content-Encoding"] == "br"
+        content = brotli.decompress(content) if is_brotli else zlib.decompress(content, wbits=47)
     error = json.loads(content.decode("utf-8-sig"))["error"]
     return error["code"], error["message"], error["target"]
 

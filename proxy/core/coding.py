@@ -30,7 +30,8 @@ _RAW_DEFLATE = -15
 def decoded(body: bytes, codings: str, *, limit_bytes: int) -> bytes:
     """Return `body` without the content codings that `codings`, the field's value, lists; the last was applied last.
 
-    `gzip`, `x-gzip`, `deflate` and `identity` are known (RFC 9110, 8.4.1). Holds at most `limit_bytes` of each layer.
+    `gzip`, `x-gzip`, `deflate`, `br` and `identity` are known (RFC 9110, 8.4.1; RFC 7932). Holds at most `limit_bytes`
+    of each layer.
 
     Raises:
         UnknownCodingError: a coding is unknown, or there are too many.
@@ -50,6 +51,8 @@ def decoded(body: bytes, codings: str, *, limit_bytes: int) -> bytes:
                 # RFC 9110, 8.4.1.2: the zlib format; some senders leave its wrapping out.
                 wrapped = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
                 body = _inflated(body, _ZLIB if wrapped else _RAW_DEFLATE, limit_bytes)
+            case "br":
+                body = _unbrotlied(body, limit_bytes)
             case _:
                 raise UnknownCodingError(coding)
     return body
@@ -77,3 +80,20 @@ def _inflated(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
         if window_bits != _GZIP:
             break
     raise UndecodableError
+
+
+def _unbrotlied(body: bytes, limit_bytes: int) -> bytes:
+    """Return the content of `body`, which is one stream with nothing behind it (RFC 7932, 2)."""
+    import brotli  # noqa: PLC0415 - the standard library has no decoder, and most proxies will never need this one
+
+    decompressor = brotli.Decompressor()
+    try:
+        # It stops soon after that many bytes, whatever the stream would still become.
+        content: bytes = decompressor.process(body, output_buffer_limit=limit_bytes + 1)
+    except brotli.error as error:
+        raise UndecodableError from error
+    if len(content) > limit_bytes:
+        raise DecodedTooLargeError
+    if not decompressor.is_finished():
+        raise UndecodableError
+    return content

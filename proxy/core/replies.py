@@ -22,6 +22,7 @@ from proxy.core.model import (
     TargetSource,
     Unfixable,
 )
+from proxy.core.text import shortened
 from proxy.core.throttling import THROTTLING_STATUSES, quota_facts, wait_s
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _STATUS: Final = re.compile("[45][0-9]{2}")
 _NAMED_AT_MOST: Final = 10
 _DETAILS_AT_MOST: Final = 1000
 _NAME_LENGTH_AT_MOST: Final = 64
+_POINTER_LENGTH_AT_MOST: Final = 256
 _MESSAGE_LENGTH_AT_MOST: Final = 4096
 
 _WHY_NOT_FIXED: Final = {
@@ -73,7 +75,7 @@ def refuse(operation: Operation, checked: Checked, target: TargetId) -> Reply:
         for name in checked.findings.unknown
         if name.near
     ]
-    names = [_shortened(pointer, 4) for pointer in checked.names]
+    names = [shortened(pointer, _POINTER_LENGTH_AT_MOST) for pointer in checked.names]
     tag = ErrorTag(code, code, message, target, TargetSource.PROXY, Origin.PROXY)
     return _own_reply(400, "http_request_denied", tag, render_envelope(code, message, target, details, names=names))
 
@@ -145,7 +147,7 @@ def _code_of(status: int, found: Recognised | None, codes: ErrorCodes, *, is_thr
 
 def explain(mismatch: CaseMismatch) -> str:
     """Return the mismatch as a person would say it, long spellings shortened."""
-    got = _shortened(mismatch.got)
+    got = shortened(mismatch.got, _NAME_LENGTH_AT_MOST)
     if mismatch.kind is Kind.VALUE:
         return f"value '{got}' of '{mismatch.parameter}' must be '{mismatch.expected}'"
     if mismatch.conflict:
@@ -154,16 +156,16 @@ def explain(mismatch: CaseMismatch) -> str:
 
 
 def _explain_unknown(name: UnknownName, near: str) -> str:
-    return f"'{_shortened(name.got)}' is not documented: did you mean '{near}'?"
+    return f"'{shortened(name.got, _NAME_LENGTH_AT_MOST)}' is not documented: did you mean '{near}'?"
 
 
 def _detail(code: str, pointer: str, expected: str, message: str) -> dict[str, str]:
-    return {"code": code, "target": _shortened(pointer, 4), "message": message, "expected": expected}
-
-
-def _shortened(text: str, times: int = 1) -> str:
-    limit = _NAME_LENGTH_AT_MOST * times
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return {
+        "code": code,
+        "target": shortened(pointer, _POINTER_LENGTH_AT_MOST),
+        "message": message,
+        "expected": expected,
+    }
 
 
 def _own_reply(status: int, token: str, tag: ErrorTag, body: bytes) -> Reply:
