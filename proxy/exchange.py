@@ -380,7 +380,11 @@ class _Course:
         body, is_whole, length = b"", False, response.length
         if response.status >= _FIRST_ERROR_STATUS:
             body, is_whole = await self._error_body(response)
-            reply = await self._made_whole(response, fields, body if is_whole else None)
+            is_cut = self._failure is not None
+            reply = await self._made_whole(response, fields, body if is_whole else None, is_cut=is_cut)
+            if is_cut and not reply.body:
+                # It stays as it is, and the client has to see that it is not whole.
+                is_whole = False
             if is_whole:
                 body = reply.body
                 if body or self._request.method != "HEAD":
@@ -402,11 +406,13 @@ class _Course:
         await self._while_read(outgoing.write_eof())
         return outgoing
 
-    async def _made_whole(self, response: UpstreamResponse, fields: Fields, body: bytes | None) -> Reply:
+    async def _made_whole(
+        self, response: UpstreamResponse, fields: Fields, body: bytes | None, *, is_cut: bool
+    ) -> Reply:
         """Return an upstream's error in the form that the client is to get; `body` is None if it is not read whole."""
         exchange, errors = self._exchange, self._settings.errors
         is_head = self._request.method == "HEAD"
-        error = ErrorResponse(response.status, response.reason, fields, body, is_head=is_head)
+        error = ErrorResponse(response.status, response.reason, fields, body, is_head=is_head, is_cut=is_cut)
         rules = Rules(exchange.codes, exchange.shapes, exchange.catalog.names, errors.max_body_bytes)
         form = self._form if errors.normalise and not headers.forbids_transform(self._fields) else Form.KEPT
         answer = partial(answer_to, error, rules, form, own_target=new_target(), now_s=time())
@@ -445,7 +451,10 @@ class _Course:
             self._upstream_s = (self._upstream_s or 0.0) + streamed_s
 
     async def _error_body(self, response: UpstreamResponse) -> tuple[bytes, bool]:
-        """Return as much of an error's body as may be held, and whether that is all of it."""
+        """Return as much of an error's body as may be held, and whether that is all there will be.
+
+        That it stopped or broke off before its end is then known as the failure.
+        """
         limit_bytes = self._settings.errors.max_body_bytes
         pieces: list[bytes] = []
         size = 0
@@ -459,6 +468,9 @@ class _Course:
                 pieces.append(piece)
                 size += len(piece)
             return b"".join(pieces), False
+        except UpstreamError as error:
+            self._failure = error.failure
+            return b"".join(pieces), True
         finally:
             read_s = perf_counter() - began
             self._waited_s += read_s

@@ -168,7 +168,12 @@ CASES = [
     case("empty-header-id", 500, b"", "InternalServerError", "Reason", shape="empty", fields=("request-id: " + GUID,), target=GUID, source="header"),
     case("html-br", 502, brotli.compress(b"<html><title>x</title></html>"), "BadGateway", "x", **HTML, **OTHER, fields=("Content-Encoding: br", "ETag: x")),
     case("br-damaged", 500, brotli.compress(b"x" * 1000)[:-1], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: br",)),
-    case("gzip-damaged", 500, gzip.compress(b"x" * 1000)[:20], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: gzip",)),
+    case("json-called-gzip", 403, json.dumps(whole("Forbidden", "No.")).encode(), "Forbidden", "No.", form="recoded", target=GUID, source="envelope", fields=("Content-Encoding: gzip",)),
+    case("gzip-called-nothing", 403, gzip.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", form="recoded", target=GUID, source="envelope"),
+    case("gzip-of-nothing", 500, b"", "InternalServerError", "Reason", shape="empty", fields=("Content-Encoding: gzip",)),
+    case("errors-of-text", 400, {"errors": ["No such thing."]}, "BadRequest", "No such thing.", shape="errors"),
+    case("msg", 400, {"msg": "No such thing."}, "BadRequest", "No such thing.", shape="gateway"),
+    case("gzip-damaged", 500, gzip.compress(bytes(range(256)))[:20], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: gzip",)),
     # Throttling.
     case("throttled-quota", 429, whole("429", "API calls quota exceeded! maximum allowed 45 per 00:01:00"), "429", "API calls quota exceeded! maximum allowed 45 per 00:01:00", **SAME, label="TooManyRequests", wait=60),
     case("throttled-seconds", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=("Retry-After: 20",), wait=20),
@@ -388,12 +393,31 @@ class TestBadInput:
         assert (head.status, head["X-Error-Code"], head["Retry-After"]) == (503, "other", "9")
         assert await wire.reader.readexactly(5000)
 
-    async def test_one_that_stalls_is_an_error_of_the_upstream_leg(
-        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
+    @pytest.mark.parametrize(
+        ("ending", "failure"), [("stall", "connection_read_timeout"), ("truncate", "http_response_incomplete")]
+    )
+    async def test_one_that_is_cut_keeps_its_status_and_counts_as_other(
+        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask, ending: str, failure: str
     ) -> None:
         proxied = await start_proxy(simulator.url, {"upstream.idle_timeout_s": "0.2"})
+        response = await ask(
+            proxied, "GET", "/api/machines", f"X-Simulate: TooManyRequests, retry-after=7, {ending}".encode()
+        )
+        assert (response.status, response["Retry-After"], response.is_whole) == (429, "7", True)
+        assert response.error["code"] == response["X-Error-Code"] == "TooManyRequests"
+        assert response["X-Error-Origin"] == "upstream"
+        event = await proxied.lines.event("proxy_error")
+        assert (event["failure"], event["status"], event["origin"]) == (failure, 429, "upstream")
+        assert proxied.sample("errors_total", code="other", status="429", origin="upstream") == 1
+        assert proxied.sample("upstream_failures_total", failure=failure) == 1
+        assert proxied.sample("throttled_total", operation="listMachines") == 1
+
+    async def test_one_that_stalls_and_has_to_stay_as_it_is_ends_the_connection(
+        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
+    ) -> None:
+        proxied = await start_proxy(simulator.url, {"upstream.idle_timeout_s": "0.2", "errors.normalise": "false"})
         response = await ask(proxied, "GET", "/api/machines", b"X-Simulate: shape=graph, stall")
-        assert (response.status, response.error["code"]) == (504, "GatewayTimeout")
+        assert (response.status, response["X-Error-Origin"], response.is_whole) == (403, "upstream", False)
 
     async def test_one_that_stalls_behind_the_limit_ends_the_connection(
         self, start_proxy: StartProxy, simulator: Simulator, ask: Ask

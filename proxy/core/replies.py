@@ -38,6 +38,9 @@ TARGET_FIELDS: Final = (b"x-ms-request-id", b"request-id", b"x-ms-correlation-re
 _STATUS: Final = re.compile("[45][0-9]{2}")
 _NAMED_AT_MOST: Final = 10
 _DETAILS_AT_MOST: Final = 1000
+# RFC 9110, 5.6.4: a quoted string.
+_DESCRIPTION: Final = re.compile(r'(?i)\berror_description="((?:[^"\\]|\\.)*)"')
+_QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _NAME_LENGTH_AT_MOST: Final = 64
 _POINTER_LENGTH_AT_MOST: Final = 256
 _MESSAGE_LENGTH_AT_MOST: Final = 4096
@@ -106,7 +109,13 @@ def tag_upstream_error(
     retry_after_s = wait_s(status, fields, message, now_s=now_s)
     throttled = status in THROTTLING_STATUSES and (status == HTTPStatus.TOO_MANY_REQUESTS or retry_after_s is not None)
     if found is None or found.envelope is None:
-        message = message or reason or reason_phrase(status) or f"The upstream answered with status {status}."
+        message = (
+            message
+            or _challenge(fields)
+            or reason
+            or reason_phrase(status)
+            or f"The upstream answered with status {status}."
+        )
     candidates: list[tuple[TargetId | None, TargetSource]] = []
     if found is not None:
         is_own = found.envelope is not None and found.envelope.target is not None
@@ -119,7 +128,7 @@ def tag_upstream_error(
     target, source = next(
         ((target, source) for target, source in candidates if target is not None), (own_target, TargetSource.PROXY)
     )
-    code = _code_of(status, found, codes, is_throttled=throttled)
+    code = _code_of(status, fields, found, codes, is_throttled=throttled)
     return ErrorTag(
         code,
         codes.label(code, Origin.UPSTREAM),
@@ -133,8 +142,19 @@ def tag_upstream_error(
     )
 
 
-def _code_of(status: int, found: Recognised | None, codes: ErrorCodes, *, is_throttled: bool) -> ErrorCode:
-    """Return the code of an error: its own, word for word; else by its status, or by the number that it has for one."""
+def _challenge(fields: Fields) -> str:
+    """Return what a challenge says in words, as many a 401 does that has no body (RFC 6750, 3)."""
+    told = _DESCRIPTION.search(headers.joined(fields, b"www-authenticate"))
+    return _QUOTED_PAIR.sub(r"\1", told[1]).strip() if told else ""
+
+
+def _code_of(
+    status: int, fields: Fields, found: Recognised | None, codes: ErrorCodes, *, is_throttled: bool
+) -> ErrorCode:
+    """Return the code of an error: its own, word for word; else by its status, or by the number that it has for one.
+
+    What is no envelope may have its code in a header field (Microsoft Azure REST API Guidelines, "errors").
+    """
     if found is None:
         return ErrorCode(OTHER)
     if found.envelope is not None:
@@ -142,6 +162,9 @@ def _code_of(status: int, found: Recognised | None, codes: ErrorCodes, *, is_thr
     number = found.code if found.code and _STATUS.fullmatch(found.code) else None
     if found.code and number is None:
         return ErrorCode(found.code)
+    for value in headers.values(fields, b"x-ms-error-code"):
+        if (told := parse_id(value.decode("latin-1"))) is not None and not told.isdigit():
+            return ErrorCode(told)
     return codes.of_status(HTTPStatus.TOO_MANY_REQUESTS if is_throttled else int(number or status))
 
 

@@ -196,6 +196,8 @@ def _number(text: str) -> float | int | str:
 
 
 _DECODER: Final = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=str)
+# Some senders write a tab or a line break into a string as it is.
+_LENIENT: Final = json.JSONDecoder(strict=False)
 
 
 def _parsed(text: str) -> JsonValue:
@@ -212,6 +214,8 @@ def _parsed(text: str) -> JsonValue:
 
 
 def _of_document(document: JsonValue, text: str, shapes: Shapes, names: Collection[str]) -> Recognised:
+    if isinstance(document, list) and len(document) == 1:
+        (document,) = document
     if (envelope := envelope_of(document, names)) is not None:
         return Recognised(
             ENVELOPE, envelope.code, envelope.message or None, envelope.target or envelope.request_id,
@@ -267,7 +271,7 @@ def _of_broken_json(text: str, names: Collection[str]) -> Recognised:
     found: dict[str, str] = {}
     for member in _MEMBER.finditer(text[:_BROKEN_READ_AT_MOST]):
         try:
-            found.setdefault(member[1].lower(), _DECODER.decode(member[2]))
+            found.setdefault(member[1].lower(), _LENIENT.decode(member[2]))
         except ValueError:
             continue
     code, message = found.get("code"), found.get("message")

@@ -151,7 +151,7 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
             {
                 "suspicion": suspect.suspicion.value,
                 "pointer": shortened(suspect.pointer),
-                "got": suspect.got,
+                **({"got": suspect.got} if suspect.got else {}),
                 "expected": [shortened(text) for text in suspect.expected],
             }
             for suspect in outcome.suspects
