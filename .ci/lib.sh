@@ -105,24 +105,84 @@ prepare_package() {
 
 have_prometheus() { prometheus --version && promtool --version; } >/dev/null 2>&1
 
+# The proxies that tests/fidelity holds the sidecar against, found where tests/fidelity/peers.py looks for them. The
+# third, Envoy, comes with the Python packages.
+have_peers() (
+  libraries=$(find "$cache/peers/usr/lib" -name '*.so.*' -exec dirname {} + 2>/dev/null | sort -u | paste -sd: -)
+  PATH=$PATH:/usr/sbin:$cache/peers/usr/sbin
+  [ -z "$libraries" ] || export LD_LIBRARY_PATH=$libraries
+  nginx -v && haproxy -v
+) >/dev/null 2>&1
+
+private=(-o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt/archives" -o Acquire::Languages=none)
+
 # Debian's own packages are unpacked below .cache: no root is needed, and no service is started on this machine. Where
 # the machine's package lists do not serve, a private copy of them is fetched, which needs no root either.
+# unpack_debian FOLDER PACKAGE...
 unpack_debian() (
   options=(-qq -o "APT::Sandbox::User=$(id -un)")
-  private=(-o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt/archives" -o Acquire::Languages=none)
-  mkdir -p "$cache/apt/lists/partial" "$cache/apt/archives/partial" && cd "$cache/apt" || return
-  apt-get "${options[@]}" download "$1" >/dev/null 2>&1 ||
-    { apt-get "${options[@]}" "${private[@]}" update && apt-get "${options[@]}" "${private[@]}" download "$1"; } >&2 ||
+  mkdir -p "$cache/apt/lists/partial" "$cache/apt/archives/partial" "$cache/$1" && cd "$cache/apt" || return
+  apt-get "${options[@]}" download "${@:2}" >/dev/null 2>&1 ||
+    { apt-get "${options[@]}" "${private[@]}" update && apt-get "${options[@]}" "${private[@]}" download "${@:2}"; } >&2 ||
     return
-  dpkg -x "$1"_*.deb "$cache/prometheus"
+  for package in *.deb; do
+    dpkg -x "$package" "$cache/$1" || return
+  done
+  rm -f -- *.deb
 )
 
 # Debian 12 has both programs in one package, Debian 13 has promtool in its own.
 unpack_prometheus() {
   rm -rf "$cache/apt" "$cache/prometheus"
-  unpack_debian prometheus || return
-  [ -x "$cache/prometheus/usr/bin/promtool" ] || unpack_debian promtool || return
+  unpack_debian prometheus prometheus || return
+  [ -x "$cache/prometheus/usr/bin/promtool" ] || unpack_debian prometheus promtool || return
   rm -rf "$cache/apt"
+}
+
+# Print the packages of shared libraries that PACKAGE... need and this machine lacks; their names differ by release.
+missing_libraries() {
+  local options=() direct all package
+  [ -z "$(find "$cache/apt/lists" -maxdepth 1 -type f)" ] || options=("${private[@]}")
+  direct=$(apt-cache "${options[@]}" depends "$@" | sed -n 's/^ *\(Pre\)\{0,1\}Depends: \(lib[^ ]*\)$/\2/p' | sort -u)
+  # shellcheck disable=SC2086
+  all=$(apt-cache "${options[@]}" depends --recurse --important $direct | grep '^lib' | sort -u)
+  for package in $all; do
+    dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed' ||
+      printf '%s\n' "$package"
+  done
+}
+
+unpack_peers() {
+  local libraries
+  rm -rf "$cache/apt" "$cache/peers"
+  unpack_debian peers nginx haproxy || return
+  libraries=$(missing_libraries nginx haproxy) || return
+  # shellcheck disable=SC2086
+  [ -z "$libraries" ] || unpack_debian peers $libraries || return
+  rm -rf "$cache/apt"
+  have_peers
+}
+
+prepare_prometheus() {
+  export PATH=$PATH:$cache/prometheus/usr/bin
+  have_prometheus && return
+  command -v apt-get >/dev/null || die "the tests need 'prometheus' and 'promtool' on PATH (macOS: brew install prometheus)"
+  say "Unpacking Debian's prometheus below .cache"
+  unpack_prometheus || die "cannot download Debian's prometheus: put 'prometheus' and 'promtool' on PATH"
+  hash -r
+  have_prometheus || die "Debian's prometheus does not run on this machine: put 'prometheus' and 'promtool' on PATH"
+}
+
+# Without them the comparison is left out, and pytest says so.
+prepare_peers() {
+  have_peers && return
+  if ! command -v apt-get >/dev/null; then
+    say "nginx and haproxy are not both on PATH: the sidecar is held against those that are (macOS: brew install them)"
+    return
+  fi
+  say "Unpacking Debian's nginx and haproxy below .cache"
+  unpack_peers || { apt_install nginx haproxy && have_peers; } ||
+    die "Debian's nginx and haproxy cannot be had or do not run here: put 'nginx' and 'haproxy' on PATH"
 }
 
 prepare_tests() {
@@ -133,11 +193,6 @@ prepare_tests() {
     pip_install "$venv" --require-hashes "${pins[@]/#/--requirement=$root/}"
     set_done tests "${pins[@]}"
   fi
-  export PATH=$PATH:$cache/prometheus/usr/bin
-  have_prometheus && return
-  command -v apt-get >/dev/null || die "the tests need 'prometheus' and 'promtool' on PATH (macOS: brew install prometheus)"
-  say "Unpacking Debian's prometheus below .cache"
-  unpack_prometheus || die "cannot download Debian's prometheus: put 'prometheus' and 'promtool' on PATH"
-  hash -r
-  have_prometheus || die "Debian's prometheus does not run on this machine: put 'prometheus' and 'promtool' on PATH"
+  prepare_prometheus
+  prepare_peers
 }

@@ -17,21 +17,23 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import HttpVersion11
 
-from proxy.core import check, headers, tags
+from proxy.core import check, headers, rewrite, tags
 from proxy.core.accept import prefers_problem
 from proxy.core.catalog import METHODS, UNKNOWN, Operation
 from proxy.core.codes import may_blame_body
+from proxy.core.coding import UndecodableError
 from proxy.core.envelope import parse_id
 from proxy.core.failure import Failure
 from proxy.core.model import Action, ErrorTag, Mode, Outcome, Suspect, TargetId
 from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_of
+from proxy.core.recode import Recoder, TruncatedError
 from proxy.core.replies import refuse, reply_of
 from proxy.listener import RawResponse, connection_of, own_response
 from proxy.progress import StalledError, Watch
 from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 _CHECKED_IN_THREAD_ABOVE_BYTES: Final = 32 * 1024
 
 _FIRST_ERROR_STATUS: Final = 400
+_NOT_MODIFIED: Final = 304
 
 # RFC 9112, 3.2.2: in absolute-form the authority is part of the target; which host is asked stays ours to say.
 _ABSOLUTE_FORM: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://[^/?]*")
@@ -83,6 +86,7 @@ class Exchange:
         self.upstream = upstream
         self.telemetry = telemetry
         self.in_flight = 0
+        self.origin = rewrite.origin_of(settings.upstream.url)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry one request to the upstream and its answer back."""
@@ -376,8 +380,9 @@ class _Course:
 
     async def _relay(self, response: UpstreamResponse) -> web.StreamResponse:
         """Pass the upstream's response on, tagged if it is an error."""
-        fields = headers.end_to_end_response(response.fields)
+        fields = self._relocated(headers.end_to_end_response(response.fields))
         body, is_whole, length = b"", False, response.length
+        recoder: Recoder | None = None
         if response.status >= _FIRST_ERROR_STATUS:
             body, is_whole = await self._error_body(response)
             is_cut = self._failure is not None
@@ -395,6 +400,18 @@ class _Course:
             self._tag = reply.tag
             self._suspects = await self._suspects_of(reply.tag, response.status)
             fields = reply.fields
+        elif self._may_page:
+            recoder = self._recoder(response.status, fields)
+            if recoder is not None or response.status == _NOT_MODIFIED:
+                # What GET answers has another length; nobody knows it before the body was read (RFC 9110, 8.6).
+                length = None
+            if recoder is not None:
+                # A part of what the upstream has would not fit to the rest of what the client got. `ETag` stays: it is
+                # what the upstream compares `If-Match` and `If-None-Match` with (RFC 9110, 13.1).
+                fields = headers.without(fields, b"accept-ranges")
+                if response.is_whole and self._request.method != "HEAD":
+                    body, is_whole = await self._rewritten(response, recoder), True
+                    length = len(body)
         fields = self._tagged(fields)
         outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")
         self._outgoing = outgoing
@@ -402,7 +419,7 @@ class _Course:
         self._response_bytes = len(body)
         await outgoing.prepare(self._request)
         if not is_whole:
-            await self._stream(response, outgoing, body)
+            await self._stream(response, outgoing, body, recoder)
         await self._while_read(outgoing.write_eof())
         return outgoing
 
@@ -425,7 +442,50 @@ class _Course:
         """The form that the client wants its errors in."""
         return Form.PROBLEM if prefers_problem(self._fields) else Form.ENVELOPE
 
-    async def _stream(self, response: UpstreamResponse, outgoing: RawResponse, first: bytes) -> None:
+    def _relocated(self, fields: Fields) -> Fields:
+        """Return `fields` with what a client follows in them turned to the proxy's own address."""
+        if self._settings.rewrite.location and rewrite.names_location(fields) and (own := self._own_address()):
+            return rewrite.relocated(fields, self._exchange.origin, own)
+        return fields
+
+    def _own_address(self) -> bytes | None:
+        """Return the proxy's own address as this client knows it; None where nothing tells."""
+        transport = self._request.transport
+        if transport is None:
+            return None
+        target = self._request.raw_path.encode("utf-8", "surrogateescape")
+        authority = rewrite.own_authority(target, headers.values(self._fields, b"host"))
+        authority = authority or rewrite.authority_at(transport.get_extra_info("sockname"))
+        scheme = b"http" if transport.get_extra_info("ssl_object") is None else b"https"
+        return None if authority is None else scheme + b"://" + authority
+
+    @property
+    def _may_page(self) -> bool:
+        """Whether links to next pages are to be turned where the response has any."""
+        return self._operation.pages and self._settings.rewrite.next_link and self._request.method in {"GET", "HEAD"}
+
+    def _recoder(self, status: int, fields: Fields) -> Recoder | None:
+        """Return what turns the links in a body that comes with `status` and `fields`; None if nothing is to."""
+        coding = rewrite.coding_of_page(status, fields)
+        if coding is None or headers.forbids_transform(self._fields) or (own := self._own_address()) is None:
+            return None
+        return Recoder(coding, rewrite.LinkRewriter(self._exchange.origin, own))
+
+    async def _rewritten(self, response: UpstreamResponse, recoder: Recoder) -> bytes:
+        """Return a body that is here already with its links turned, or as it came if it has none."""
+        pieces: list[bytes] = []
+        turned: list[bytes] = []
+        while piece := await response.read():
+            pieces.append(piece)
+            for part in _parts_of(recoder, piece):
+                turned.append(part)
+                await _give_way(recoder)
+        turned.append(_end_of(recoder))
+        return b"".join(turned if recoder.has_changed else pieces)
+
+    async def _stream(
+        self, response: UpstreamResponse, outgoing: RawResponse, first: bytes, recoder: Recoder | None
+    ) -> None:
         """Write the body piece by piece; the slower side sets the pace, and memory holds one piece.
 
         Raises:
@@ -438,8 +498,14 @@ class _Course:
         began = perf_counter()
         try:
             while piece := await response.read():
+                if recoder is not None:
+                    await self._pass_on(outgoing, recoder, piece)
+                    continue
                 self._response_bytes += len(piece)
                 await self._while_read(outgoing.write(piece))
+            if recoder is not None and (rest := _end_of(recoder)):
+                self._response_bytes += len(rest)
+                await self._while_read(outgoing.write(rest))
         except UpstreamError as error:
             # The head is out, so that no status can tell of this: ending the connection early has to.
             self._failure = error.failure
@@ -449,6 +515,18 @@ class _Course:
             streamed_s = perf_counter() - began
             self._waited_s += streamed_s
             self._upstream_s = (self._upstream_s or 0.0) + streamed_s
+
+    async def _pass_on(self, outgoing: RawResponse, recoder: Recoder, piece: bytes) -> None:
+        """Write what `piece` becomes with its links turned."""
+        began = perf_counter()
+        for part in _parts_of(recoder, piece):
+            # All that is streaming counts as waiting, but for this.
+            self._waited_s -= perf_counter() - began
+            if part:
+                self._response_bytes += len(part)
+                await self._while_read(outgoing.write(part))
+            await _give_way(recoder)
+            began = perf_counter()
 
     async def _error_body(self, response: UpstreamResponse) -> tuple[bytes, bool]:
         """Return as much of an error's body as may be held, and whether that is all there will be.
@@ -514,6 +592,36 @@ class _Course:
         except StalledError:
             self._failure = Failure.CLIENT_WRITE_TIMEOUT
             raise
+
+
+def _parts_of(recoder: Recoder, piece: bytes) -> Iterator[bytes]:
+    """Yield what `piece` becomes.
+
+    Raises:
+        UpstreamError: it is not in its coding.
+    """
+    try:
+        yield from recoder.feed(piece)
+    except UndecodableError as error:
+        raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
+
+
+async def _give_way(recoder: Recoder) -> None:
+    """Let others have their turn, however much a piece expands to."""
+    if recoder.is_coded:
+        await asyncio.sleep(0)
+
+
+def _end_of(recoder: Recoder) -> bytes:
+    """Return the end of a rewritten body.
+
+    Raises:
+        UpstreamError: it ended too early, by its coding.
+    """
+    try:
+        return recoder.end()
+    except TruncatedError as error:
+        raise UpstreamError(Failure.HTTP_RESPONSE_INCOMPLETE) from error
 
 
 def new_target() -> TargetId:

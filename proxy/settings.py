@@ -71,6 +71,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Problem",
+    "RewriteSettings",
     "Settings",
     "SettingsError",
     "UpstreamSettings",
@@ -176,6 +177,15 @@ class ErrorSettings(_Section):
     )
 
 
+class RewriteSettings(_Section):
+    """Absolute URLs of the upstream, turned to the proxy's own address."""
+
+    location: Truth = Field(
+        default=True, description="Turn Location, Content-Location, Operation-Location and Azure-AsyncOperation."
+    )
+    next_link: Truth = Field(default=True, description="Turn @odata.nextLink in the answers of operations that page.")
+
+
 class HeaderSettings(_Section):
     """The names of the header fields that the proxy writes; no two alike."""
 
@@ -254,6 +264,9 @@ class Settings(BaseSettings):
         default_factory=CheckSettings, description="The check of a body's parameters for their letter case."
     )
     errors: ErrorSettings = Field(default_factory=ErrorSettings, description="The error responses of the upstream.")
+    rewrite: RewriteSettings = Field(
+        default_factory=RewriteSettings, description="Absolute URLs of the upstream, turned to the proxy's own address."
+    )
     headers: HeaderSettings = Field(
         default_factory=HeaderSettings, description="The names of the header fields that the proxy writes."
     )

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
+from proxy.resources import load_catalog
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
@@ -321,6 +323,16 @@ def test_filterable_names_are_properties_of_the_entity(document: str, operation:
     assert set(names) <= properties.keys()
     assert len(set(names)) == len(names)
     assert "$filter" in {resolved(document, parameter)["name"] for parameter in operation["parameters"]}
+
+
+def test_collections_page_and_nothing_else_does() -> None:
+    """What is listed or exported as JSON pages; single entities, statistics, counts and download addresses do not."""
+    reads = {operation.name: operation for operation in load_catalog().operations if operation.method == "GET"}
+    paging = {name for name, operation in reads.items() if operation.pages}
+    lists = {name for name in reads if re.match(r"list|find\w+By|export\w+Json", name)}
+    assert lists - paging == {"listRecommendationSoftware"}  # its page shows one product, not a list
+    assert not paging - lists
+    assert not [o.name for o in load_catalog().operations if o.method != "GET" and o.pages]
 
 
 def test_graph_is_never_policed() -> None:

@@ -974,7 +974,7 @@ class TestResponses:
         proxied = await start_proxy(upstream.url)
         wire = await dial(proxied)
         for _ in range(2):  # the second shows that no stray byte followed the first
-            response = await wire.ask(method, "/api/machines")
+            response = await wire.ask(method, "/api/machines/1e5bc9d7")
             assert response.status == status
             assert response.values("Content-Length") == length
             assert response.body == b""

@@ -36,7 +36,8 @@ class Operation:
     `body` is None where the documentation describes no JSON body; `policed` is false where the service takes
     names in any case. `doc` is the documentation page. `entity` is what a read returns one or many of, None where
     that is not documented; `filterable` are the properties that its `$filter` takes. `source` says where the
-    operation itself is known from, where that is no page; `media_types` are those of a body that is no JSON.
+    operation itself is known from, where that is no page; `media_types` are those of a body that is no JSON. `pages`
+    says whether what a GET answers may link to a next page.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Operation:
     filterable: tuple[str, ...] = ()
     source: str | None = None
     media_types: tuple[str, ...] = ()
+    pages: bool = False
 
     @property
     def is_checked(self) -> bool:
@@ -58,7 +60,7 @@ class Operation:
 
 
 UNKNOWN: Final = Operation("unknown", "", RouteTemplate("unknown"))
-"""Stands for every request that no operation of the catalog describes."""
+"""Stands for every request that no operation of the catalog describes; whether it pages nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

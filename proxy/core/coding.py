@@ -54,9 +54,7 @@ def decoded(body: bytes, codings: str, *, limit_bytes: int) -> bytes:
             case "gzip" | "x-gzip":
                 body = _inflated(body, _GZIP, limit_bytes)
             case "deflate":
-                # RFC 9110, 8.4.1.2: the zlib format; some senders leave its wrapping out.
-                wrapped = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
-                body = _inflated(body, _ZLIB if wrapped else _RAW_DEFLATE, limit_bytes)
+                body = _inflated(body, _ZLIB if is_zlib(body) else _RAW_DEFLATE, limit_bytes)
             case "br":
                 body, is_whole = _unbrotlied(body, limit_bytes)
                 if len(body) > limit_bytes:
@@ -101,6 +99,11 @@ def _beginning(body: bytes, window_bits: int, limit_bytes: int) -> bytes:
         if inflater.eof or len(content) >= limit_bytes:
             break
     return content
+
+
+def is_zlib(body: bytes) -> bool:
+    """Whether deflate-coded content is in the zlib format, as RFC 9110, 8.4.1.2 has it; some leave its wrapping out."""
+    return len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
 
 
 def _inflated(body: bytes, window_bits: int, limit_bytes: int) -> bytes:

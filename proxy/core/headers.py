@@ -142,6 +142,11 @@ def of_another_body(fields: Fields, media_type: bytes | None = None) -> Fields:
     return set_in_place(kept, b"Content-Type", media_type)
 
 
+def without(fields: Fields, name: bytes) -> Fields:
+    """Return `fields` without the lines called `name` (in lower case)."""
+    return tuple(line for line in fields if line[0].lower() != name)
+
+
 def set_in_place(fields: Fields, name: bytes, value: bytes) -> Fields:
     """Return `fields` with one line called `name` that holds `value`, where the first one was or at the end."""
     lines: list[tuple[bytes, bytes]] = []
@@ -156,7 +161,7 @@ def set_in_place(fields: Fields, name: bytes, value: bytes) -> Fields:
 
 
 def is_covered(fields: Fields) -> bool:
-    """Whether a request's body may not be rewritten: it is signed, digested or marked `no-transform`."""
+    """Whether a message's body may not be rewritten: it is signed, digested or marked `no-transform`."""
     return any(name.lower() in _DIGESTS for name, _ in fields) or forbids_transform(fields)
 
 

@@ -40,19 +40,26 @@ _ITEM_FIELDS: Final = frozenset({"$ref", "summary", "description", "parameters",
 # What stands before the path of a server's URL; a relative one begins with its path.
 _AUTHORITY: Final = re.compile(r"(?:[^/?#]*:)?//[^/?#]*")
 
+# How the member ends, or is, that links to the next page.
+_NEXT_LINK: Final = "nextLink"
+
 _Fields = dict[str, tuple[JsonValue, Place]]
 """The fields of an object, each with the place where it stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """An operation as a document describes it: where, under which templates, and what a read of it returns."""
+    """An operation as a document describes it: where, under which templates, and what a read of it returns.
+
+    `pageable` is what Microsoft's extension says of its pages, None where it has none.
+    """
 
     operation: Operation
     templates: tuple[str, ...]
     place: Place
     responses: JsonValue
     responses_place: Place
+    pageable: Mapping[str, JsonValue] | None
 
 
 def compile_catalog(documents: Iterable[Document]) -> Catalog:
@@ -152,8 +159,7 @@ class _Reader:
             described = list(self._described())
             self.notes += self._schemas.notes
             for one in described:
-                entity = self._entity(one.responses, one.responses_place) if one.operation.method == "GET" else None
-                yield (replace(one.operation, entity=entity) if entity else one.operation), one.templates, one.place
+                yield (self._read(one) if one.operation.method == "GET" else one.operation), one.templates, one.place
         except TooManyNamesError:
             self.references.report(
                 ROOT,
@@ -248,7 +254,8 @@ class _Reader:
             if body is None
             else (),
         )
-        yield _Described(operation, templates, place, content.get("responses"), place.below("responses"))
+        pageable = self.references.checked(content.get("x-ms-pageable"), dict, place.below("x-ms-pageable"))
+        yield _Described(operation, templates, place, content.get("responses"), place.below("responses"), pageable)
 
     def _flag(self, content: Mapping[str, JsonValue], key: str, place: Place) -> bool | None:
         return self.references.checked(content.get(key), bool, place.below(key))
@@ -321,13 +328,23 @@ class _Reader:
                 return example
         return None
 
-    def _entity(self, content: JsonValue, place: Place) -> Shape | None:
-        """Return the shape of what a read returns, one or many of them; None where that is not told."""
+    def _read(self, described: _Described) -> Operation:
+        """Return the operation of a GET with what is known of its answer: one entity or many, and whether it pages."""
+        answer = self._answer(described.responses, described.responses_place)
+        pages = _links_on(answer)
+        if described.pageable is not None:
+            # AutoRest, "x-ms-pageable": without a name for the link there is but one page.
+            pages = described.pageable.get("nextLinkName", _NEXT_LINK) is not None
+        entity = None if answer is None else _looked_through(answer)
+        return replace(described.operation, entity=entity, pages=pages)
+
+    def _answer(self, content: JsonValue, place: Place) -> Shape | None:
+        """Return the shape of what a read returns; None where that is not told."""
         responses = self._fields(content, place) or {}
         for status in ("200", "2XX", "2xx"):
             response = self._fields(*responses[status]) if status in responses else None
             if response and (schemas := self._json_schemas(*self._media(response, place))):
-                return _looked_through(self._schemas.shape(schemas))
+                return self._schemas.shape(schemas)
         return None
 
     def _bases(self, operation: Mapping[str, JsonValue], item: _Fields, place: Place) -> list[str]:
@@ -436,6 +453,19 @@ def _segments_of(variable: str, default: str | None) -> str:
     if default is None:
         return variable
     return "/".join([variable] * len([segment for segment in default.split("/") if segment]))
+
+
+def _links_on(answer: Shape | None) -> bool:
+    """Whether an answer may link to a next page: it has a member for that, or is a collection as OData has it.
+
+    OData JSON 4.01, "Collection of Entities": a collection is an object with its elements under `value`, so that an
+    array alone has no place for a link.
+    """
+    if answer is None or answer.array_levels:
+        return False
+    values = answer.parameters.get("value")
+    is_collection = values is not None and (values.shape.array_levels > 0 or "array" in values.shape.types)
+    return is_collection or any(name.endswith(_NEXT_LINK) for name in answer.parameters)
 
 
 def _looked_through(shape: Shape) -> Shape | None:

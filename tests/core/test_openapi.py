@@ -286,6 +286,12 @@ BODY = "/paths/~1a/post/requestBody"
             id="filterable-in-a-text",
         ),
         pytest.param(
+            openapi({"/a": {"get": named("op", **{"x-ms-pageable": 1})}}),
+            "/paths/~1a/get/x-ms-pageable",
+            "",
+            id="pageable-that-is-a-number",
+        ),
+        pytest.param(
             openapi({"/a": {"$ref": "#/paths/~1a"}}), "/paths/~1a", "leads back to itself", id="path-that-is-itself"
         ),
         pytest.param(
@@ -797,6 +803,46 @@ def test_entity_is_found(schema: dict[str, Any], status: str | int) -> None:
 def test_entity_is_what_a_read_returns(method: str, responses: Any, names: set[str] | None) -> None:
     [operation] = compiled(openapi({"/a": {method: named("op", responses=responses)}})).operations
     assert (set(operation.entity.parameters) if operation.entity else None) == names
+
+
+def answering(schema: object, media_type: str = "application/json") -> dict[str, Any]:
+    return {"200": {"content": {media_type: {"schema": schema}}}}
+
+
+@pytest.mark.parametrize(
+    ("described", "pages"),
+    [
+        pytest.param({"responses": answering({"properties": {"value": {"items": ENTITY}}})}, True, id="collection"),
+        pytest.param({"responses": answering({"properties": {"value": {"type": "array"}}})}, True, id="any-elements"),
+        pytest.param(
+            {"responses": answering({"properties": {"items": {"type": "array"}, "@odata.nextLink": {}}})},
+            True,
+            id="link",
+        ),
+        pytest.param({"responses": answering({"properties": {"id": {}, "a@odata.nextLink": {}}})}, True, id="expanded"),
+        pytest.param({}, False, id="no-responses"),
+        pytest.param({"responses": answering({})}, False, id="no-schema"),
+        pytest.param({"responses": answering(ENTITY)}, False, id="entity"),
+        pytest.param({"responses": answering({"properties": {"value": {"type": "string"}}})}, False, id="text-value"),
+        pytest.param({"responses": answering({"items": ENTITY})}, False, id="array"),
+        pytest.param({"responses": answering(ENTITY), "x-ms-pageable": {"nextLinkName": "next"}}, True, id="pageable"),
+        pytest.param({"responses": answering(ENTITY), "x-ms-pageable": {}}, True, id="pageable-by-default"),
+        pytest.param(
+            {
+                "responses": answering({"properties": {"value": {"items": ENTITY}}}),
+                "x-ms-pageable": {"nextLinkName": None},
+            },
+            False,
+            id="one-page",
+        ),
+    ],
+)
+def test_which_operations_page(described: dict[str, Any], pages: bool) -> None:  # noqa: FBT001 - a row's expectation
+    read, written = compiled(
+        openapi({"/a": {"get": named("r", **described), "post": named("w", **described)}})
+    ).operations
+    assert (read.pages, written.pages) == (pages, False)
+    assert not UNKNOWN.pages
 
 
 def test_path_items_may_be_references() -> None:
