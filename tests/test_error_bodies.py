@@ -42,7 +42,8 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.c2lnbmF0dXJl"
 class Case:
     """A response and what becomes of it; `target` is None where the proxy makes it, `label` where it is the code.
 
-    `form` says what became of the body: `same` for every byte, `spliced` for one member more, `anew`.
+    `form` says what became of the body: `same` for every byte, `spliced` for one member more, `anew`. `wait` is what the
+    upstream has told; the client of a 429 gets a minute where that is nothing.
     """
 
     status: int
@@ -107,6 +108,9 @@ CASES = [
     case("defender-code-number", 404, {"error": {"code": 404, "message": "x"}}, "NotFound", "x", shape="odata"),
     case("defender-upper-case", 403, {"Error": {"Code": "Forbidden", "Message": "x", "Target": GUID}}, "Forbidden", "x", shape="odata", **FROM_BODY),
     case("defender-cut-off", 403, '{"error":{"code":"Forbidden","message":"The us', "Forbidden", "Reason", shape="broken_json"),
+    case("defender-latin-1", 403, json.dumps(whole("Forbidden", "Größe"), ensure_ascii=False).encode(), "Forbidden", "Größe", **SAME | {"media_type": JSON + "; charset=iso-8859-1"}),
+    case("defender-claims-utf-16", 403, json.dumps(whole("Forbidden", "abcd")), "Forbidden", "abcd", **SAME | {"media_type": JSON + "; charset=utf-16"}),
+    case("defender-wrong-byte", 403, json.dumps(whole("Forbidden", "Größe"), ensure_ascii=False).encode().replace(b"Gr", b"G\xff"), "Forbidden", "G\ufffdöße", form="recoded", target=GUID, source="envelope"),
     # Graph and OData.
     case("graph", 403, {"error": {"code": "accessDenied", "message": "x", "innerError": {"date": "d", "request-id": GUID}}}, "accessDenied", "x", form="spliced", **FROM_BODY, **OTHER),
     case("graph-lower-case", 404, {"error": {"code": "itemNotFound", "message": "x", "innererror": {"request-id": GUID}}}, "itemNotFound", "x", form="spliced", **FROM_BODY, **OTHER),
@@ -149,6 +153,7 @@ CASES = [
     case("html-as-json", 502, "<html><title>x</title></html>", "BadGateway", "x", shape="html", **OTHER),
     case("html-no-words", 504, "<html></html>", "GatewayTimeout", "Reason", **HTML, **OTHER),
     case("html-script", 403, "<html><script>var title='<title>no</title>'</script><title>yes</title>", "Forbidden", "yes", **HTML),
+    case("html-tag-that-never-ends", 502, "<html><title>x</title><" + "a" * 30_000, "BadGateway", "x", **HTML, **OTHER),
     case("xml-storage", 403, f"<?xml version='1.0'?><Error><Code>AuthFailed</Code><Message>x</Message><RequestId>{GUID}</RequestId></Error>", "AuthFailed", "x", **XML, **FROM_BODY, **OTHER),
     case("xml-atom", 404, "<m:error xmlns:m='m'><m:code>Gone</m:code><m:message>x</m:message></m:error>", "Gone", "x", **XML, **OTHER),
     case("xml-soap", 500, "<s:Envelope><s:Body><s:Fault><faultcode>s:Server</faultcode><faultstring>x</faultstring></s:Fault></s:Body></s:Envelope>", "s:Server", "x", **XML, **OTHER),
@@ -179,6 +184,12 @@ CASES = [
     case("throttled-seconds", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=("Retry-After: 20",), wait=20),
     case("throttled-date", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=("Date: " + formatdate(0, usegmt=True), "Retry-After: " + formatdate(90, usegmt=True)), wait=90),
     case("throttled-empty", 429, b"", "TooManyRequests", "Reason", shape="empty", fields=("x-ms-retry-after-ms: 2500",), wait=3),
+    case("throttled-silent", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=("Retry-After: -5",)),
+    case("throttled-too-long", 429, whole("TooManyRequests", "Try again in 4 seconds"), "TooManyRequests", "Try again in 4 seconds", **SAME, fields=("Retry-After: 99999999",), wait=4),
+    case("throttled-policy", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=('RateLimit: "default";r=0;t=4',), wait=4),
+    case("throttled-calls", 429, "exceeded 45 calls per minute", "TooManyRequests", "exceeded 45 calls per minute", **TEXT, wait=60),
+    case("timeout", 503, "upstream request timeout after 30 seconds", "ServiceUnavailable", "upstream request timeout after 30 seconds", **TEXT, **OTHER),
+    case("unusable-wait", 503, "no healthy upstream", "ServiceUnavailable", "no healthy upstream", **TEXT, **OTHER, fields=("Retry-After: soon",)),
     case("throttled-page", 503, "<html><title>Busy</title></html>", "TooManyRequests", "Busy", **HTML, fields=("Retry-After: 5",), wait=5),
 ]  # fmt: skip
 
@@ -206,7 +217,8 @@ async def test_an_error_in_the_wild(
     assert response["X-Error-Code"] == response["x-ms-error-code"] == given.code
     assert response["X-Kept"] == "as it is"
     assert int(response["Content-Length"]) == len(response.body)
-    assert response.values("Retry-After") == ([] if given.wait is None else [str(given.wait)])
+    wait = 60 if given.wait is None and given.status == 429 else given.wait
+    assert response.values("Retry-After") == ([] if wait is None else [str(wait)])
 
     content = response.body
     if "Content-Encoding" in response:

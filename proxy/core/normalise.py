@@ -17,6 +17,7 @@ from proxy.core.masking import masked, masked_document
 from proxy.core.model import Reply
 from proxy.core.replies import tag_upstream_error
 from proxy.core.shapes import BINARY, EMPTY, Recognised, recognise
+from proxy.core.throttling import with_wait
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -95,10 +96,11 @@ def answer_to(response: ErrorResponse, rules: Rules, form: Form, *, own_target: 
     if form is Form.KEPT:
         return Reply(response.status, response.reason, response.fields, _kept_body(response), tag)
     if response.is_head:
-        fields = _of_head(with_wait(response.fields, tag), form)
+        fields = _of_head(with_wait(response.status, response.fields, tag.retry_after_s), form)
         return Reply(response.status, response.reason, fields, b"", tag)
     if found is None:
-        return Reply(response.status, response.reason, with_wait(response.fields, tag), _kept_body(response), tag)
+        fields = with_wait(response.status, response.fields, tag.retry_after_s)
+        return Reply(response.status, response.reason, fields, _kept_body(response), tag)
     return normalise(readable, content, found, tag, form)
 
 
@@ -145,7 +147,7 @@ def normalise(
     reason and all fields stay but those that tell of the former body's bytes; a wait becomes `Retry-After` in seconds.
     What is in a coding that cannot be undone, or marked `no-transform`, keeps its body. Doing it twice changes nothing.
     """
-    fields = with_wait(response.fields, tag)
+    fields = with_wait(response.status, response.fields, tag.retry_after_s)
     kept = Reply(response.status, response.reason, fields, _kept_body(response), tag)
     if content is None or headers.forbids_transform(fields):
         return kept
@@ -160,13 +162,6 @@ def normalise(
     if body is None:
         return replace(kept, body=response.body or b"")
     return Reply(response.status, response.reason, headers.of_another_body(fields, media_type), body, tag)
-
-
-def with_wait(fields: Fields, tag: ErrorTag) -> Fields:
-    """Return `fields` with the wait that the upstream asks for as `Retry-After` in seconds (RFC 9110, 10.2.3)."""
-    if tag.retry_after_s is None:
-        return fields
-    return headers.set_in_place(fields, b"Retry-After", b"%d" % tag.retry_after_s)
 
 
 def _of_head(fields: Fields, form: Form) -> Fields:

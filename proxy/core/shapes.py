@@ -245,10 +245,10 @@ def _of_text(text: str, media_type: str, shapes: Shapes, names: Collection[str])
     stripped = text.lstrip()
     if stripped.startswith("<"):
         if markup.is_html(stripped) or (essence == "text/html" and not stripped.startswith("<?xml")):
-            found = markup.first_texts(stripped)
+            found = markup.first_texts(stripped, shapes.html.message)
             return Recognised(HTML, None, markup.first_of(found, (*shapes.html.message, "")), text=text)
         if markup.is_xml(stripped):
-            found = markup.first_texts(stripped)
+            found = markup.first_texts(stripped, {*shapes.xml.code, *shapes.xml.message, *shapes.xml.target})
             code = markup.first_of(found, shapes.xml.code)
             targets = (parse_target(found.get(name), names) for name in shapes.xml.target)
             return Recognised(
@@ -261,7 +261,7 @@ def _of_text(text: str, media_type: str, shapes: Shapes, names: Collection[str])
     if stripped.startswith(("{", "[")) or is_json_media_type(essence):
         return _of_broken_json(text, names)
     if markup.is_html(stripped):
-        found = markup.first_texts(stripped)
+        found = markup.first_texts(stripped, shapes.html.message)
         return Recognised(HTML, None, markup.first_of(found, (*shapes.html.message, "")), text=text)
     return Recognised(TEXT, None, _sentence(text), text=text)
 
