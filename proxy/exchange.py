@@ -24,6 +24,7 @@ from proxy.core.codes import may_blame_body
 from proxy.core.coding import UndecodableError
 from proxy.core.envelope import parse_id
 from proxy.core.failure import Failure
+from proxy.core.masking import credentials_of, is_clean
 from proxy.core.model import Action, ErrorTag, Mode, Outcome, Suspect, TargetId
 from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_of
 from proxy.core.recode import Recoder, TruncatedError
@@ -445,7 +446,9 @@ class _Course:
         """Return an upstream's error in the form that the client is to get; `body` is None if it is not read whole."""
         exchange, errors = self._exchange, self._settings.errors
         is_head = self._request.method == "HEAD"
-        error = ErrorResponse(response.status, response.reason, fields, body, is_head=is_head, is_cut=is_cut)
+        error = ErrorResponse(
+            response.status, response.reason, fields, body, is_head, is_cut, credentials_of(self._fields)
+        )
         rules = Rules(exchange.codes, exchange.shapes, exchange.catalog.names, errors.max_body_bytes)
         form = self._form if errors.normalise and not headers.forbids_transform(self._fields) else Form.KEPT
         answer = partial(answer_to, error, rules, form, own_target=new_target(), now_s=time())
@@ -649,7 +652,7 @@ def _request_id(fields: Fields) -> str:
     """Return the client's own ID for the request where it sent one that may stand in a header, else a new one."""
     for name in (b"x-request-id", b"client-request-id"):
         for value in headers.values(fields, name):
-            if (request_id := parse_id(value.decode("latin-1"))) is not None:
+            if (request_id := parse_id(value.decode("latin-1"))) is not None and is_clean(request_id):
                 return request_id
     return str(uuid.uuid4())
 

@@ -346,6 +346,63 @@ async def test_what_may_not_be_transformed_is_passed_on(
     assert (response["X-Error-Code"], response["X-Target-Source"]) == ("Unauthorized", "proxy")
 
 
+OPAQUE = "opaqueTokenOfThisVeryRequest"
+CARRIED = (b"Authorization: Bearer " + OPAQUE.encode(), b"Cookie: session=cookieOfThisRequest")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param({"error": OPAQUE}, "Unauthorized", id="code"),
+        pytest.param({"error": JWT, "error_codes": [1]}, "Unauthorized", id="token-for-a-code"),
+        pytest.param({"message": f"No {OPAQUE} here", "requestId": OPAQUE}, "Unauthorized", id="message-and-target"),
+        pytest.param({"message": "x", "requestId": JWT}, "Unauthorized", id="token-for-a-target"),
+        pytest.param(
+            {"message": "x", "password": 1234567, "a": {"sessionToken": [OPAQUE]}}, "Unauthorized", id="original"
+        ),
+        pytest.param(
+            {"error": {"code": "Denied", "message": "x", "target": OPAQUE, "details": [{OPAQUE: OPAQUE}]}},
+            "Denied",
+            id="envelope",
+        ),
+        pytest.param(f"<html><title>{OPAQUE}</title>cookieOfThisRequest", "Unauthorized", id="page"),
+        pytest.param('{"message": "cookieOfThisRequest", "code": "' + OPAQUE + '", "a', "Unauthorized", id="cut-off"),
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "application/problem+json"])
+async def test_what_the_request_carried_is_not_repeated(
+    start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, body: object, code: str, accept: str
+) -> None:
+    sent = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    head = f"HTTP/1.1 401 No {OPAQUE}\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+    upstream = await start_upstream(head.encode() + sent)
+    proxied = await start_proxy(upstream.url)
+    response = await ask(proxied, "GET", "/api/machines", *CARRIED, f"Accept: {accept}".encode())
+    assert (response["X-Error-Code"], response["X-Target-Source"]) == (code, "proxy")
+    event = await proxied.lines.event("upstream_error")
+    assert (event["error_code"], event["target_id"]) == (code, response["X-Target-Id"])
+    told = response.body.decode() + json.dumps(event) + response["X-Target-Id"]
+    for secret in (OPAQUE, JWT, "cookieOfThisRequest", "1234567"):
+        assert secret not in told
+
+
+async def test_the_envelope_is_passed_on_as_it_is_and_told_without_secrets(
+    start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+) -> None:
+    body = json.dumps(whole(OPAQUE, f"No {OPAQUE} here")).encode()
+    upstream = await start_upstream(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    proxied = await start_proxy(upstream.url)
+    response = await ask(proxied, "GET", "/api/machines", *CARRIED)
+    assert (response.body, response["X-Error-Code"], response["X-Target-Id"]) == (body, "Forbidden", GUID)
+    event = await proxied.lines.event("upstream_error")
+    assert (event["error_code"], event["error_message"]) == ("Forbidden", "No *** here")
+
+
+async def test_a_token_is_no_request_id(proxied: Proxied, ask: Ask) -> None:
+    response = await ask(proxied, "GET", "/api/machines", f"X-Request-Id: {JWT}".encode())
+    assert MADE_HERE.fullmatch(response["X-Request-Id"])
+
+
 async def test_switched_off_nothing_is_rewritten_and_everything_tagged(
     start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
 ) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from proxy.core.codes import ErrorCodes
+    from proxy.core.masking import Secrets
     from proxy.core.model import ErrorTag, Fields, JsonValue, TargetId
     from proxy.core.shapes import Shapes
 
@@ -40,6 +41,8 @@ _MASKED_AT_MOST: Final = 2 * ORIGINAL_AT_MOST
 _MEDIA_TYPE_AT_MOST: Final = 128
 _DETAILS_AT_MOST: Final = 100
 
+# Of problem details that a sender wrote, what nobody else can know.
+_KEPT: Final = ("type", "title", "instance")
 # Members of problem details (RFC 9457, 3.1), and what other shapes are told by: an extension is called otherwise.
 _NO_EXTENSIONS: Final = frozenset(
     {"type", "title", "status", "detail", "instance", "code", "message", "target", "details", "error", "fault"}
@@ -70,7 +73,7 @@ class ErrorResponse:
     """An upstream's error as it came, hop-by-hop fields left out.
 
     `body` is None where there is more of it than may be held; `is_cut` says that it stopped, or broke off, before its
-    end.
+    end. `secrets` are the credentials that the request carried.
     """
 
     status: int
@@ -79,6 +82,7 @@ class ErrorResponse:
     body: bytes | None
     is_head: bool = False
     is_cut: bool = False
+    secrets: Secrets = ()
 
 
 def answer_to(response: ErrorResponse, rules: Rules, form: Form, *, own_target: TargetId, now_s: float) -> Reply:
@@ -89,8 +93,9 @@ def answer_to(response: ErrorResponse, rules: Rules, form: Form, *, own_target: 
     """
     readable, content, found = _read(response, rules)
     tag = tag_upstream_error(
-        response.status, response.reason, response.fields, found, codes=rules.codes, own_target=own_target, now_s=now_s
-    )
+        response.status, response.reason, response.fields, found,
+        codes=rules.codes, own_target=own_target, now_s=now_s, secrets=response.secrets,
+    )  # fmt: skip
     if response.is_cut:
         tag = replace(tag, label=OTHER)
     if form is Form.KEPT:
@@ -127,11 +132,11 @@ def _read(response: ErrorResponse, rules: Rules) -> tuple[ErrorResponse, bytes |
         return response, None, None
     except UndecodableError:
         content = b""
-    found = recognise(content, media_type, rules.shapes, rules.names)
+    found = recognise(content, media_type, rules.shapes, rules.names, response.secrets)
     if not body or (content and found.shape != BINARY):
         return response, content, found
     content = salvaged(body, codings, limit_bytes=rules.limit_bytes)
-    found = recognise(content, media_type, rules.shapes, rules.names)
+    found = recognise(content, media_type, rules.shapes, rules.names, response.secrets)
     if found.shape in {BINARY, EMPTY}:
         return response, body, Recognised(BINARY)
     return replace(response, body=content, fields=headers.of_another_body(fields)), content, found
@@ -204,7 +209,7 @@ def _as_envelope(
             return with_members(in_utf_8, ("error",), lacking), _JSON_IN_UTF_8
         return (with_members(content, ("error",), lacking), None) if lacking else (None, None)
     original = _original(response, found)
-    return render_envelope(tag.code, _message(response, tag), tag.target_id, _details(found), original), _JSON
+    return render_envelope(tag.code, _message(response, tag), tag.target_id, _details(response, found), original), _JSON
 
 
 def _error_with_room(found: Recognised, tag: ErrorTag) -> Mapping[str, JsonValue] | None:
@@ -216,10 +221,15 @@ def _error_with_room(found: Recognised, tag: ErrorTag) -> Mapping[str, JsonValue
 
 
 def _message(response: ErrorResponse, tag: ErrorTag) -> str:
-    return tag.message or response.reason or reason_phrase(response.status) or str(response.status)
+    return (
+        tag.message
+        or masked(response.reason, response.secrets)
+        or reason_phrase(response.status)
+        or str(response.status)
+    )
 
 
-def _details(found: Recognised) -> list[Any]:
+def _details(response: ErrorResponse, found: Recognised) -> list[Any]:
     """Return the further errors, masked: the first ones, as far as there is room, and how many are left out."""
     shown: list[Any] = []
     room = ORIGINAL_AT_MOST
@@ -227,7 +237,7 @@ def _details(found: Recognised) -> list[Any]:
         room -= len(json.dumps(detail))
         if room < 0:
             break
-        shown.append(masked_document(detail))
+        shown.append(masked_document(detail, response.secrets))
     if omitted := len(found.details) - len(shown):
         shown.append({"code": "DetailsOmitted", "message": f"{omitted} more are left out here."})
     return shown
@@ -242,15 +252,15 @@ def _original(response: ErrorResponse, found: Recognised) -> Mapping[str, JsonVa
     if found.shape == EMPTY:
         return None
     if isinstance(found.document, dict) and _is_short(found):
-        document: dict[str, JsonValue] = masked_document(found.document)
+        document: dict[str, JsonValue] = masked_document(found.document, response.secrets)
         if len(json.dumps(document)) <= ORIGINAL_AT_MOST:
             return document
     original: dict[str, JsonValue] = {}
     if media_type := headers.joined(response.fields, b"content-type"):
-        original["contentType"] = masked(media_type)[:_MEDIA_TYPE_AT_MOST]
+        original["contentType"] = masked(media_type, response.secrets)[:_MEDIA_TYPE_AT_MOST]
     if found.shape == BINARY or found.text is None:
         return original | {"bytes": len(response.body or b"")}
-    content = masked(found.text[:_MASKED_AT_MOST]).strip()
+    content = masked(found.text[:_MASKED_AT_MOST], response.secrets).strip()
     return original | {"content": content if len(content) <= _EXCERPT_AT_MOST else content[:_EXCERPT_AT_MOST] + "…"}
 
 
@@ -284,15 +294,16 @@ def _title(status: int, reason: str) -> str:
 
 
 def _as_problem(response: ErrorResponse, fields: Fields, found: Recognised, tag: ErrorTag) -> Reply:
-    own: Mapping[str, JsonValue] = {}
+    own: Mapping[str, str] = {}
     extensions: dict[str, JsonValue] = {}
     if (error := _error_with_room(found, tag)) is not None:
-        extensions = _extensions(error) if _is_short(found) else {}
+        extensions = _extensions(error, response.secrets) if _is_short(found) else {}
     else:
         original = _original(response, found)
-        if isinstance(found.document, dict) and {"type", "title", "instance"} & found.document.keys():
-            own = found.document
-        if details := _details(found):
+        if isinstance(found.document, dict):
+            texts = {name: found.document[name] for name in _KEPT if _is_short_text(found.document.get(name))}
+            own = {name: masked(text, response.secrets) for name, text in texts.items()}
+        if details := _details(response, found):
             extensions["details"] = details
         if original:
             extensions["innererror"] = original
@@ -306,22 +317,21 @@ def _problem(
     reason: str,
     tag: ErrorTag,
     detail: str,
-    own: Mapping[str, JsonValue],
+    own: Mapping[str, str],
     extensions: Mapping[str, JsonValue],
 ) -> bytes:
-    """Return problem details; of `own`, which is such a document, the members that nobody else can know are kept."""
+    """Return problem details; `own` are the members that nobody but their sender can know."""
     title = _title(status, reason)
-    kept = {name: masked(own[name]) for name in ("type", "title", "instance") if _is_short_text(own.get(name))}
-    document: dict[str, JsonValue] = {"type": "about:blank", "title": title, "status": status, "detail": detail, **kept}
+    document: dict[str, JsonValue] = {"type": "about:blank", "title": title, "status": status, "detail": detail, **own}
     return json.dumps({**document, "code": tag.code, "target": tag.target_id, **extensions}).encode()
 
 
-def _extensions(error: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def _extensions(error: Mapping[str, JsonValue], secrets: Secrets = ()) -> dict[str, JsonValue]:
     """Return the members of an envelope's error beside code, message and target, as far as they may be extensions."""
     rest = {name: value for name, value in error.items() if name.lower() not in _NO_EXTENSIONS}
     if isinstance(error.get("details"), list):
         rest["details"] = error["details"]
-    extensions: dict[str, JsonValue] = masked_document(rest)
+    extensions: dict[str, JsonValue] = masked_document(rest, secrets)
     return extensions
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.core import headers
 from proxy.core.codes import INVALID_REQUEST_BODY, MISSING_REQUIRED_PARAMETER, OTHER, ErrorCodes, reason_phrase
 from proxy.core.envelope import parse_id, render_envelope
-from proxy.core.masking import masked
+from proxy.core.masking import is_clean, masked
 from proxy.core.model import (
     CaseMismatch,
     ErrorCode,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.core.catalog import Operation
     from proxy.core.check import Checked
     from proxy.core.failure import Failure
+    from proxy.core.masking import Secrets
     from proxy.core.model import UnknownName
     from proxy.core.shapes import Recognised
 
@@ -99,11 +100,12 @@ def tag_upstream_error(
     codes: ErrorCodes,
     own_target: TargetId,
     now_s: float,
+    secrets: Secrets = (),
 ) -> ErrorTag:
     """Return the tag of an upstream's response from 400 up.
 
     `found` is what its body says, None where that could not be read whole; `own_target` is used when the response has
-    no ID of its own; `now_s` is the time since the epoch.
+    no ID of its own; `now_s` is the time since the epoch; `secrets` are what the request carried.
     """
     message = found.message or "" if found else ""
     retry_after_s = wait_s(status, fields, message, now_s=now_s)
@@ -121,9 +123,10 @@ def tag_upstream_error(
         is_own = found.envelope is not None and found.envelope.target is not None
         candidates.append((found.target, TargetSource.ENVELOPE if is_own else TargetSource.BODY))
     candidates += [
-        (parse_id(value.decode("latin-1")), TargetSource.HEADER)
+        (parse_id(value), TargetSource.HEADER)
         for name in TARGET_FIELDS
-        for value in headers.values(fields, name)
+        for value in (raw.decode("latin-1") for raw in headers.values(fields, name))
+        if is_clean(value, secrets)
     ]
     target, source = next(
         ((target, source) for target, source in candidates if target is not None), (own_target, TargetSource.PROXY)
@@ -132,13 +135,13 @@ def tag_upstream_error(
     return ErrorTag(
         code,
         codes.label(code, Origin.UPSTREAM),
-        masked(message[:_MESSAGE_LENGTH_AT_MOST]),
+        masked(message[:_MESSAGE_LENGTH_AT_MOST], secrets),
         target,
         source,
         Origin.UPSTREAM,
         found.shape if found is not None and found.envelope is None else None,
         retry_after_s,
-        quota_facts(fields, message) if throttled else (),
+        tuple((name, masked(fact, secrets)) for name, fact in quota_facts(fields, message)) if throttled else (),
     )
 
 
@@ -154,10 +157,12 @@ def _code_of(
     """Return the code of an error: its own, word for word; else by its status, or by the number that it has for one.
 
     What is no envelope may have its code in a header field (Microsoft Azure REST API Guidelines, "errors").
+
+    A code that holds a secret is none.
     """
     if found is None:
         return ErrorCode(OTHER)
-    if found.envelope is not None:
+    if found.envelope is not None and found.code:
         return found.envelope.code
     number = found.code if found.code and _STATUS.fullmatch(found.code) else None
     if found.code and number is None:

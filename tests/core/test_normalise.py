@@ -233,7 +233,7 @@ def test_the_original_holds_no_secret() -> None:
     for secret in (jwt, "opaque-value-1", "abcdefghij0123456789", "c2VjcmV0"):
         assert secret.encode() not in reply.body
         assert secret not in reply.tag.message
-    assert error_of(reply)["innererror"]["url"] == "https://x.blob.example/a?sv=1&sig=***&se=2"
+    assert error_of(reply)["innererror"]["url"] == "https://x.blob.example/a?***"
 
 
 @pytest.mark.parametrize(
