@@ -6,20 +6,29 @@ import asyncio
 from contextlib import asynccontextmanager
 from enum import Enum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from prometheus_client.exposition import choose_encoder
+
+from proxy.listener import ConnectionLimits, GuardedConnection
+from proxy.progress import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from prometheus_client import CollectorRegistry, Gauge
 
+    from proxy.core.failure import Failure
+
 _SHUTDOWN_S: Final = 1.0
 # aiohttp's own default for a runner is an hour; scrapers come every minute or so.
 _KEEPALIVE_S: Final = 75.0
+# One that does not read for so long is not scraping any more; Prometheus gives up after 10 s by default.
+_WRITE_TIMEOUT_S: Final = 30.0
+
+LIMITS: Final = ConnectionLimits(header_timeout_s=10, head_bytes=32 * 1024, max_connections=64)
+"""What a scraper may take up, or somebody who only looks like one."""
 
 
 class Phase(Enum):
@@ -74,7 +83,14 @@ def admin_application(registry: CollectorRegistry, readiness: Readiness) -> web.
 
 
 @asynccontextmanager
-async def administering(application: web.Application, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
+async def administering(
+    application: web.Application,
+    host: str,
+    port: int,
+    *,
+    limits: ConnectionLimits = LIMITS,
+    write_timeout_s: float = _WRITE_TIMEOUT_S,
+) -> AsyncIterator[tuple[str, int]]:
     """Serve `application` and yield the address in use.
 
     Raises:
@@ -88,7 +104,11 @@ async def administering(application: web.Application, host: str, port: int) -> A
         raise RuntimeError("the runner has no server")
     try:
         server = await loop.create_server(
-            lambda: _Connection(manager, loop=loop, keepalive_timeout=_KEEPALIVE_S), host, port
+            lambda: _Connection(
+                manager, limits, write_timeout_s=write_timeout_s, loop=loop, keepalive_timeout=_KEEPALIVE_S
+            ),
+            host,
+            port,
         )
         try:
             address = server.sockets[0].getsockname()
@@ -99,10 +119,29 @@ async def administering(application: web.Application, host: str, port: int) -> A
         await runner.cleanup()
 
 
-class _Connection(RequestHandler):
+class _Connection(GuardedConnection):
     """A connection whose error pages name the status alone: aiohttp's own quote what the client sent."""
 
-    __slots__ = ()
+    __slots__ = ("_write_timeout_s",)
+
+    def __init__(self, manager: web.Server, limits: ConnectionLimits, *, write_timeout_s: float, **kwargs: Any) -> None:
+        super().__init__(manager, limits, **kwargs)
+        self._write_timeout_s = write_timeout_s
+
+    def refusal(self, failure: Failure) -> bytes:
+        """Return a response that tells the status alone."""
+        status = HTTPStatus(failure.status)
+        return (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(status.phrase) + 1}\r\nConnection: close\r\n\r\n{status.phrase}\n"
+        ).encode("ascii")
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write the response for as long as somebody reads it."""
+        with Watch(self.transport, self._write_timeout_s):
+            return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,

@@ -12,12 +12,14 @@ import json
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy import __version__, logs, simulator
 from proxy.configuration import load_configuration
 from proxy.errors import UnusableInputError
+from proxy.reload import Source
 from proxy.resources import shipped_documents, validated
 from proxy.server import StartError, serve
 from proxy.settings import CONFIG_VARIABLE, describe, settings_schema
@@ -84,7 +86,8 @@ def _leave_stdout() -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    asyncio.run(serve(_configuration(options), logs.stdout()))
+    source = Source(partial(_configuration, options))
+    asyncio.run(serve(source.read(), source, logs.stdout()))
     return EXIT_OK
 
 

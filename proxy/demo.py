@@ -22,9 +22,8 @@ from structlog.dev import ConsoleRenderer
 from yarl import URL
 
 from proxy import __version__, logs
-from proxy.resources import load_catalog, load_error_codes, load_error_shapes
+from proxy.configuration import load_configuration
 from proxy.server import require_parser, serving
-from proxy.settings import load_settings
 from proxy.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -460,8 +459,7 @@ async def demo(*, stays_up: bool) -> bool:
             "drain.delay_s": "0",
             "drain.timeout_s": "2",
         }
-        settings = load_settings(None, {}, flags).settings
-        async with serving(settings, load_catalog(), load_error_codes(), load_error_shapes(), journal) as proxy:
+        async with serving(load_configuration(None, {}, flags), journal) as proxy:
             results = await results_of(CALLS, proxy.url, simulator, journal)
             failed = show(console, CALLS, results)
             if stays_up:

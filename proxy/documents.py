@@ -13,6 +13,7 @@ import yaml
 from proxy.core.catalog import CatalogError, CatalogProblem, Document
 from proxy.core.jsontext import offsets
 from proxy.core.references import is_in_network, within_folder
+from proxy.files import about_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -107,6 +108,7 @@ def with_lines(problems: Iterable[CatalogProblem], folder: Path) -> tuple[Catalo
 
 
 def _bytes_of(path: Path, limit_bytes: int) -> bytes:
+    about_to_read(path)
     try:
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import traceback
 import uuid
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
-from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +27,7 @@ from proxy.core.model import Action, ErrorTag, Mode, Outcome, Suspect, TargetId
 from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_of
 from proxy.core.recode import Recoder, TruncatedError
 from proxy.core.replies import refuse, reply_of
+from proxy.errors import place_of
 from proxy.listener import RawResponse, connection_of, own_response
 from proxy.progress import StalledError, Watch
 from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
@@ -78,6 +77,15 @@ class _Content(NamedTuple):
     recoder: Recoder | None = None
 
 
+class Traffic:
+    """How many exchanges are under way, whatever settings they began with."""
+
+    __slots__ = ("in_flight",)
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+
 class Exchange:
     """Carries requests to one upstream by one catalog and one set of settings."""
 
@@ -89,6 +97,7 @@ class Exchange:
         shapes: Shapes,
         upstream: Upstream,
         telemetry: Telemetry,
+        traffic: Traffic,
     ) -> None:
         self.settings = settings
         self.catalog = catalog
@@ -96,18 +105,18 @@ class Exchange:
         self.shapes = shapes
         self.upstream = upstream
         self.telemetry = telemetry
-        self.in_flight = 0
+        self.traffic = traffic
         self.origin = rewrite.origin_of(settings.upstream.url)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry one request to the upstream and its answer back."""
-        self.in_flight += 1
+        self.traffic.in_flight += 1
         self.telemetry.in_flight.inc()
         course = _Course(self, request)
         try:
             return await course.run()
         finally:
-            self.in_flight -= 1
+            self.traffic.in_flight -= 1
             self.telemetry.in_flight.dec()
             self.telemetry.record(course.outcome())
 
@@ -155,6 +164,7 @@ class _Course:
         self._resend: str | None = None
         self._defect: str | None = None
         self._outgoing: RawResponse | None = None
+        self._is_asked_for_body = not _expects_continue(request)
         self._request_id = _request_id(self._fields)
 
     async def run(self) -> web.StreamResponse:
@@ -195,7 +205,7 @@ class _Course:
         except Exception as error:
             # The last resort: a defect of ours. Only its kind and place are told, as its text may quote the request.
             self._failure = Failure.INTERNAL_ERROR
-            self._defect = _place(error)
+            self._defect = place_of(error)
             if self._status is not None:
                 self._break_off()
                 raise ConnectionAbortedError from error
@@ -233,7 +243,7 @@ class _Course:
     def _screen(self) -> None:
         """Refuse what may not be forwarded."""
         request, limits = self._request, self._settings.limits
-        if self._exchange.in_flight > self._settings.downstream.max_in_flight:
+        if self._exchange.traffic.in_flight > self._settings.downstream.max_in_flight:
             raise RefusedError(Failure.OVERLOADED)
         if request.method not in METHODS:
             raise RefusedError(Failure.METHOD_REFUSED)
@@ -329,8 +339,9 @@ class _Course:
         """
         if first:
             yield first
-        elif _expects_continue(self._request) and self._request.transport is not None:
+        elif not self._is_asked_for_body and self._request.transport is not None:
             # RFC 9110, 10.1.1: the client waits for this; nobody has asked for its body before now.
+            self._is_asked_for_body = True
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         downstream, limits = self._settings.downstream, self._settings.limits
         while True:
@@ -369,6 +380,8 @@ class _Course:
                     body,
                     length,
                     self._request_is_complete,
+                    self._pass_interim,
+                    asks_first=not (isinstance(body, bytes) or self._is_asked_for_body),
                 )
             )
         finally:
@@ -376,6 +389,13 @@ class _Course:
             self._waited_s = waited_s + self._upstream_s
         self._resend = response.resend
         return response
+
+    def _pass_interim(self, status: int, reason: str, fields: Fields) -> None:
+        """Pass an interim response on, but to a client of HTTP/1.0, which knows none (RFC 9110, 15.2)."""
+        transport = self._request.transport
+        if transport is not None and self._request.version >= HttpVersion11:
+            start_line = b"HTTP/1.1 %d " % status + reason.encode("utf-8", "surrogateescape")
+            transport.write(headers.head(start_line, headers.end_to_end_response(fields)))
 
     def _break_off(self) -> None:
         if self._outgoing is not None:
@@ -400,6 +420,9 @@ class _Course:
             content = _Content(fields, response.length)
         whole = content.begun if content.is_whole else b""
         outgoing = RawResponse(response.status, response.reason, self._tagged(content.fields), content.length, whole)
+        if not self._is_asked_for_body and self._request.body_exists:
+            # RFC 9110, 10.1.1: whether its body comes all the same is up to the client.
+            outgoing.force_close()
         self._outgoing = outgoing
         self._status = response.status
         self._response_bytes = len(content.begun)
@@ -670,9 +693,3 @@ def _expects_continue(request: web.BaseRequest) -> bool:
 
 def _date() -> tuple[bytes, bytes]:
     return b"Date", formatdate(usegmt=True).encode("ascii")
-
-
-def _place(error: BaseException) -> str:
-    """Return the kind of `error` and the line that raised it, its text left out."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.http_writer import HttpVersion11, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -21,9 +24,10 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.core import headers
 from proxy.core.failure import Failure
 from proxy.errors import UnusableInputError
-from proxy.progress import reset
+from proxy.progress import held_for_peer, reset
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiohttp.abc import AbstractStreamWriter
@@ -36,7 +40,13 @@ if TYPE_CHECKING:
 _IDLE_SWEEP_S: Final = 0.02
 _LINGERING_S: Final = 5.0
 _LAST_MOMENT_S: Final = 0.1
-_END_OF_HEAD: Final = b"\r\n\r\n"
+
+# RFC 9112, 2.1 and 7.1: heads and chunked bodies end with an empty line behind another line, and nowhere else.
+_END_OF_LINES: Final = re.compile(rb"[^\r\n]\r\n\r\n")
+_SEAM_BYTES: Final = 4
+
+# RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
+_EMPTY_LINES: Final = re.compile(rb"[\r\n]*")
 
 # What aiohttp's parser says of one that has too many fields; `_parse_failure` knows it by its text.
 _TOO_MUCH: Final = "Too many headers received"
@@ -132,19 +142,230 @@ class RawResponse(web.StreamResponse):
             self._payload_writer.send_headers()
 
 
-class ClientConnection(RequestHandler):
-    """One connection from a client, with the timers and limits that aiohttp leaves out."""
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one peer may take up: time for a head, bytes for a head, and connections."""
 
-    __slots__ = ("_body", "_carries_on", "_head_bytes", "_head_timer", "_is_deaf", "_listener", "is_given_up")
+    header_timeout_s: float
+    head_bytes: int
+    max_connections: int
 
-    def __init__(self, listener: Listener, **kwargs: Any) -> None:
-        super().__init__(listener, **kwargs)
-        self._listener = listener
+
+class GuardedConnection(RequestHandler):
+    """One connection from a peer, with the timers and limits that aiohttp leaves out.
+
+    aiohttp's parser is given what came in parts that end where a message may end, so that it is known what lies behind
+    the last whole message, and so that a part that breaks the rules spoils none before it.
+    """
+
+    __slots__ = (
+        *("_body", "_body_bytes_left", "_decompresses", "_has_old_trailers", "_head_bytes", "_head_timer", "_is_deaf"),
+        *("_limits", "_peers", "_seam", "_unparsed"),
+    )
+
+    def __init__(self, manager: web.Server, limits: ConnectionLimits, **kwargs: Any) -> None:
+        super().__init__(manager, **kwargs)
+        self._peers = manager
+        self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._body: StreamReader = EMPTY_PAYLOAD
+        self._body_bytes_left = 0
+        # The last bytes of the head or the chunked body under way: its end may have begun in them.
+        self._seam = b""
+        self._unparsed = b""
         self._is_deaf = False
+        self._has_old_trailers = False
+        self._decompresses: bool = kwargs.get("auto_decompress", True)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being carried or waiting to be."""
+        return self._waiter is not None and not self._messages
+
+    def refusal(self, failure: Failure) -> bytes:
+        """Return the response, head and body, to what never became a request; the connection ends with it."""
+        raise NotImplementedError
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request, or turn the peer away where there are too many."""
+        super().connection_made(transport)
+        if len(self._peers.connections) > self._limits.max_connections:
+            self._refuse(Failure.OVERLOADED)
+        else:
+            self._watch_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop the clock."""
+        self._unwatch_head()
+        super().connection_lost(exc)
+
+    def force_close(self) -> None:
+        """End the connection, if need be without what its peer does not read."""
+        transport = self.transport
+        super().force_close()
+        if transport is not None and held_for_peer(transport):
+            self._loop.call_later(_LINGERING_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, part by part; a head that is not whole yet is timed and measured."""
+        if self._is_deaf:
+            return
+        if not data:
+            # There is room again: first for what the parser itself has kept.
+            super().data_received(b"")
+        data, self._unparsed = self._unparsed + data, b""
+        begin = 0
+        while begin < len(data) and not self._is_full and not self._is_deaf:
+            begin = self._parse_part(data, begin)
+        if not self._is_deaf:
+            self._unparsed = data[begin:]
+        if self._head_bytes > self._limits.head_bytes:
+            if self.is_idle:
+                self._refuse(Failure.HEAD_TOO_LARGE)
+            else:
+                self._refuse_behind(_TOO_MUCH)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether aiohttp has stopped reading, and asks for more with empty data."""
+        return self._reading_paused or len(self._messages) >= self._max_msg_queue_size
+
+    def _parse_part(self, data: bytes, begin: int) -> int:
+        """Parse `data` from `begin` to where a message may end, and return where that is."""
+        if self._body_bytes_left:
+            end = min(len(data), begin + self._body_bytes_left)
+            self._body_bytes_left -= end - begin
+            super().data_received(data[begin:end])
+            return end
+        is_head = self._body.is_eof()
+        if is_head and not self._seam:
+            first = begin
+            begin = _EMPTY_LINES.match(data, begin).end()  # type: ignore[union-attr] # it matches nothing, too
+            self._head_bytes += begin - first
+            if begin == len(data):
+                return begin
+            if self._has_old_trailers:
+                self._renew_parser()
+        end = self._end_of_lines(data, begin)
+        waiting = len(self._messages)
+        super().data_received(data[begin:end])
+        if len(self._messages) > waiting:
+            self._unwatch_head()
+            self._message_has_begun()
+        elif is_head:
+            self._head_bytes += end - begin
+            if self._head_timer is None and self.transport is not None:
+                self._watch_head()
+        return end
+
+    def _renew_parser(self) -> None:
+        """Forget the trailers of the message before: aiohttp's parser counts the last of them to the next head.
+
+        RFC 9110, 6.5.1: a trailer field must not become a header field, of this message or another. Between two
+        messages the parser holds nothing else.
+        """
+        self._has_old_trailers = False
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=self._decompresses,
+        )
+
+    def _end_of_lines(self, data: bytes, begin: int) -> int:
+        """Return where in `data` the head or the chunked body under way may end, or the end of `data`."""
+        seam = self._seam + data[begin : begin + _SEAM_BYTES]
+        if self._seam and (found := _END_OF_LINES.search(seam)):
+            end = begin + found.end() - len(self._seam)
+        elif found := _END_OF_LINES.search(data, begin):
+            end = found.end()
+        else:
+            self._seam = (self._seam + data[max(begin, len(data) - _SEAM_BYTES) :])[-_SEAM_BYTES:]
+            return len(data)
+        self._seam = b""
+        return end
+
+    def _message_has_begun(self) -> None:
+        """Take note of the message that has just been parsed; one that is unfit is the last thing that is answered."""
+        message, body = self._messages[-1]
+        if isinstance(message, _ErrInfo):
+            # Nothing behind a framing error is ever parsed (RFC 9112, 11.2).
+            self._is_deaf = True
+            if not self._body.is_eof():
+                # aiohttp queues the error behind the body, whose reader would wait for the rest of it.
+                self._body.set_exception(web.RequestPayloadError())
+            return
+        length = message.headers.get("Content-Length", "0")
+        if headers.size(message.raw_headers) > self._limits.head_bytes:
+            complaint = _TOO_MUCH
+        elif not headers.is_length(length):
+            complaint = "Content-Length is no number"
+        else:
+            self._body = body
+            self._body_bytes_left = 0 if body.is_eof() else int(length)
+            self._has_old_trailers = message.chunked
+            # What follows may be of another protocol.
+            self._is_deaf = message.upgrade and body.is_eof()
+            return
+        self._messages.pop()
+        self._refuse_behind(complaint)
+
+    def _refuse_behind(self, complaint: str) -> None:
+        """Refuse the next request once those before it are answered; nothing more is read."""
+        self._messages.append((_ErrInfo(status=400, exc=BadHttpMessage(complaint), message=""), EMPTY_PAYLOAD))
+        self._is_deaf = True
+
+    def _watch_head(self) -> None:
+        self._head_timer = self._loop.call_later(self._limits.header_timeout_s, self._head_is_late)
+
+    def _unwatch_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.is_idle:
+            # It began behind a request that is still being answered; its turn to be answered comes after that.
+            self._watch_head()
+        elif self._seam:
+            self._refuse(Failure.REQUEST_TIMEOUT)
+        else:
+            # Nothing was asked, so nothing is answered.
+            self.force_close()
+
+    def _refuse(self, failure: Failure) -> None:
+        """Answer outside of any request, and end the connection."""
+        self._unwatch_head()
+        self._is_deaf = True
+        if self.transport is not None:
+            self.transport.write(self.refusal(failure))
+        self.force_close()
+
+
+class ClientConnection(GuardedConnection):
+    """One connection from a client of the proxy; the exchanges on it may be ended, or outlive it."""
+
+    __slots__ = ("_carries_on", "_listener", "_open_transport", "_parser_limits", "is_given_up")
+
+    def __init__(self, listener: Listener, **kwargs: Any) -> None:
+        limits, downstream = listener.settings.limits, listener.settings.downstream
+        super().__init__(
+            listener,
+            ConnectionLimits(downstream.header_timeout_s, limits.head_bytes, downstream.max_connections),
+            **kwargs,
+        )
+        self._listener = listener
+        # Those that its parser goes by, to the end of the connection.
+        self._parser_limits = limits
         self._carries_on = False
+        self._open_transport: asyncio.WriteTransport | None = None
         self.is_given_up = False
 
     @property
@@ -152,18 +373,10 @@ class ClientConnection(RequestHandler):
         """Whether the response under way is to be the connection's last."""
         return self._listener.is_draining
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is being carried or waiting to be."""
-        return self._waiter is not None and not self._messages
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request, or turn the client away where there are too many."""
         super().connection_made(transport)
-        if len(self._listener.connections) > self._listener.settings.downstream.max_connections:
-            self._refuse(Failure.OVERLOADED)
-        else:
-            self._watch_head()
+        self._open_transport = self.transport
 
     def carry_on(self) -> None:
         """Let the exchange under way come to its end even if the client leaves."""
@@ -175,13 +388,28 @@ class ClientConnection(RequestHandler):
             self.is_given_up = True
             self._task_handler.cancel()
 
+    def dismiss(self) -> None:
+        """Close the connection, idle as it is.
+
+        A client that does not look at its idle connections does not answer the end of a TLS session either, and would
+        be waited for: with nothing left to send, it is not.
+        """
+        transport = self._open_transport
+        self.force_close()
+        if transport is not None and transport.get_extra_info("ssl_object") and not held_for_peer(transport):
+            transport.abort()
+
     def begin_request(self) -> None:
         """Forget what held for the request before."""
         self._carries_on = False
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End what was going on, unless it has to be carried on without the client."""
-        self._unwatch_head()
+        """End what was going on, unless it has to be carried on without the client.
+
+        A client that has shut down its sending side alone counts as one that has left: what is received is the same
+        for both, and whoever leaves must not keep the upstream busy. nginx decides likewise.
+        """
+        self._open_transport = None
         task = self._task_handler
         super().connection_lost(exc)
         if task is None or task.done():
@@ -190,30 +418,6 @@ class ClientConnection(RequestHandler):
             self._listener.carry_on(task)
         else:
             task.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what came; a head that is not whole yet is timed and measured."""
-        if self._is_deaf:
-            return
-        waiting, body = len(self._messages), self._body
-        body_bytes = None if body.is_eof() else body.total_bytes
-        super().data_received(data)
-        if len(self._messages) > waiting:
-            self._unwatch_head()
-            self._end_malformed_body()
-            self._refuse_unfit(waiting)
-            message, self._body = self._messages[-1]
-            # How much of the data is the beginning of yet another head cannot be told, but whether any is.
-            begun_bytes = int(self._body.is_eof() and not _ends_with(message, data))
-        elif body_bytes is None:
-            begun_bytes = len(data)
-        elif body.is_eof() and not _END_OF_HEAD.endswith(data[-4:]):
-            # Behind the last chunk of a body there is the end of a line; else its length tells.
-            begun_bytes = len(data) - (body.total_bytes - body_bytes)
-        else:
-            begun_bytes = 0
-        if begun_bytes and self.transport is not None:
-            self._head_has_begun(data, begun_bytes)
 
     def handle_error(
         self,
@@ -238,7 +442,7 @@ class ClientConnection(RequestHandler):
 
     def _parse_failure(self, error: BaseException | None) -> Failure:
         """Return what a parser's error is called; it tells a long target from a long field by the limit alone."""
-        limits = self._listener.settings.limits
+        limits = self._parser_limits
         match error:
             case LineTooLong(args=(excerpt, limit, *_)) if int(limit) == limits.target_bytes:
                 is_target = limits.target_bytes != limits.field_bytes or str(excerpt).startswith(("b'/", "b'http", "/"))
@@ -249,78 +453,12 @@ class ClientConnection(RequestHandler):
                 return Failure.HEAD_TOO_LARGE
         return Failure.MALFORMED_REQUEST
 
-    def _head_has_begun(self, data: bytes, begun_bytes: int) -> None:
-        self._head_bytes += begun_bytes
-        # RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
-        if self._head_timer is None and data.strip(b"\r\n"):
-            self._watch_head()
-        if self._head_bytes > self._listener.settings.limits.head_bytes:
-            if self.is_idle:
-                self._refuse(Failure.HEAD_TOO_LARGE)
-            else:
-                self._refuse_behind(_TOO_MUCH)
-
-    def _refuse_unfit(self, first: int) -> None:
-        """Let the first of the waiting requests that is unfit to be carried be the last thing that is answered."""
-        for index in range(first, len(self._messages)):
-            message = self._messages[index][0]
-            if isinstance(message, _ErrInfo):
-                continue
-            if headers.size(message.raw_headers) > self._listener.settings.limits.head_bytes:
-                complaint = _TOO_MUCH
-            elif not headers.is_length(message.headers.get("Content-Length", "0")):
-                complaint = "Content-Length is no number"
-            else:
-                continue
-            while len(self._messages) > index:
-                self._messages.pop()
-            self._refuse_behind(complaint)
-            return
-
-    def _refuse_behind(self, complaint: str) -> None:
-        """Refuse the next request once those before it are answered; nothing more is read."""
-        self._messages.append((_ErrInfo(status=400, exc=BadHttpMessage(complaint), message=""), EMPTY_PAYLOAD))
-        self._is_deaf = True
-
-    def _end_malformed_body(self) -> None:
-        """Tell whoever reads a body that it will not end well: aiohttp queues the error behind it, and both wait."""
-        request = self._current_request
-        if request is None or request.content.is_eof() or not self._messages:
-            return
-        if isinstance(self._messages[-1][0], _ErrInfo):
-            request.content.set_exception(web.RequestPayloadError())
-
-    def _watch_head(self) -> None:
-        self._head_timer = self._loop.call_later(
-            self._listener.settings.downstream.header_timeout_s, self._head_is_late
-        )
-
-    def _unwatch_head(self) -> None:
-        self._head_bytes = 0
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        if not self.is_idle:
-            # It began behind a request that is still being answered; its turn to be answered comes after that.
-            self._watch_head()
-        elif self._head_bytes:
-            self._refuse(Failure.REQUEST_TIMEOUT)
-        else:
-            # Nothing was asked, so nothing is answered.
-            self.force_close()
-
-    def _refuse(self, failure: Failure) -> None:
-        """Answer outside of any request, and end the connection."""
-        self._unwatch_head()
-        if self.transport is not None:
-            reply = self._listener.refuse(failure)
-            fields = (*reply.fields, (b"Content-Length", b"%d" % len(reply.body)), (b"Connection", b"close"))
-            start_line = f"HTTP/1.1 {reply.status} {reply.reason}".encode("ascii")
-            self.transport.write(headers.head(start_line, fields) + reply.body)
-        self.force_close()
+    def refusal(self, failure: Failure) -> bytes:
+        """Return the envelope for `failure`; it counts as an exchange."""
+        reply = self._listener.refuse(failure)
+        fields = (*reply.fields, (b"Content-Length", b"%d" % len(reply.body)), (b"Connection", b"close"))
+        start_line = f"HTTP/1.1 {reply.status} {reply.reason}".encode("ascii")
+        return headers.head(start_line, fields) + reply.body
 
 
 class Listener(web.Server):
@@ -392,19 +530,11 @@ class Listener(web.Server):
         while (self.connections or self._carried_on) and self._event_loop.time() < deadline:
             for connection in self._client_connections():
                 if connection.is_idle:
-                    connection.force_close()
+                    connection.dismiss()
             await asyncio.sleep(_IDLE_SWEEP_S)
 
     def _client_connections(self) -> list[ClientConnection]:
         return [connection for connection in self.connections if isinstance(connection, ClientConnection)]
-
-
-def _ends_with(message: RawRequestMessage | _ErrInfo, data: bytes) -> bool:
-    """Whether `data`, in which `message` and all of its body ended, ends with them."""
-    if isinstance(message, _ErrInfo):
-        return True
-    length = 0 if message.chunked else int(message.headers.get("Content-Length", "0"))
-    return _END_OF_HEAD.endswith(data[: len(data) - length][-4:])
 
 
 def connection_of(request: web.BaseRequest) -> ClientConnection:
@@ -420,27 +550,81 @@ def own_response(reply: Reply) -> RawResponse:
     return RawResponse(reply.status, reply.reason, reply.fields, len(reply.body), reply.body)
 
 
+class Entrance:
+    """Where clients come in: the sockets that are listened on, and whether TLS is spoken there."""
+
+    def __init__(self, listener: Listener, servers: list[asyncio.Server]) -> None:
+        self._listener = listener
+        self._servers = servers
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port in use."""
+        host, port = self._servers[0].sockets[0].getsockname()[:2]
+        return host, port
+
+    async def reopen(self, tls: ssl.SSLContext | None, settings: Settings) -> None:
+        """Take new connections over `tls`, or in plain for None, on the same sockets.
+
+        Nobody is turned away meanwhile: whoever is waiting to be accepted waits in a queue of the kernel's, which the
+        sockets' duplicates share.
+
+        Raises:
+            OSError: they cannot be duplicated; all is as it was.
+        """
+        servers: list[asyncio.Server] = []
+        try:
+            for server in self._servers:
+                for plug in server.sockets:
+                    servers.append(await _server_on(self._listener, tls, settings, sock=plug.dup()))  # noqa: PERF401
+        except BaseException:
+            _close_all(servers)
+            raise
+        former, self._servers = self._servers, servers
+        _close_all(former)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        _close_all(self._servers)
+
+
+def _close_all(servers: list[asyncio.Server]) -> None:
+    for server in servers:
+        server.close()
+
+
 @asynccontextmanager
-async def listening(listener: Listener, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-    """Accept connections for `listener` and yield the address in use; leaving stops accepting and drains.
+async def listening(
+    listener: Listener, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Entrance]:
+    """Accept connections for `listener`, over `tls` if given; leaving stops accepting and drains.
 
     Raises:
         ListenError: the address is taken, or is not this machine's.
     """
-    server = await _server_on(listener, host, port)
     try:
-        address = server.sockets[0].getsockname()
-        yield address[0], address[1]
+        server = await _server_on(listener, tls, listener.settings, host=host, port=port)
+    except OSError as error:
+        raise ListenError(listen_problem(host, port, error)) from error
+    entrance = Entrance(listener, [server])
+    try:
+        yield entrance
     finally:
-        server.close()
+        entrance.close()
         await listener.drain(listener.settings.drain.timeout_s)
 
 
-async def _server_on(listener: Listener, host: str, port: int) -> asyncio.Server:
-    try:
-        return await asyncio.get_running_loop().create_server(listener, host, port, backlog=1024)
-    except OSError as error:
-        raise ListenError(listen_problem(host, port, error)) from error
+async def _server_on(
+    listener: Listener, tls: ssl.SSLContext | None, settings: Settings, **where: Any
+) -> asyncio.Server:
+    downstream = settings.downstream
+    if tls is not None:
+        where["ssl"] = tls
+        where["ssl_handshake_timeout"] = downstream.header_timeout_s
+        # This also bounds how long what is left may take to be read.
+        where["ssl_shutdown_timeout"] = downstream.write_timeout_s
+    server: asyncio.Server = await asyncio.get_running_loop().create_server(listener, backlog=1024, **where)
+    return server
 
 
 def listen_problem(host: str, port: int, error: OSError) -> str:

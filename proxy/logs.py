@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+    OnEvent = Callable[[str], None] | None
+
 _LINES_WAITING_AT_MOST: Final = 10_000
 _LAST_LINES_S: Final = 2.0
 
@@ -67,10 +69,45 @@ class LineWriter:
                 self._on_dropped()
 
 
+class Log:
+    """The log: a line for each call, from the level and in the form that it follows, both of which may change."""
+
+    def __init__(self, writer: LineWriter, stream: TextIO, on_event: OnEvent) -> None:
+        self._writer = writer
+        self._stream = stream
+        self._on_event = on_event
+        self.follow(level="info", style="auto")
+
+    def follow(self, *, level: str, style: str) -> None:
+        """Write lines of `level` and above in the form `style` from now on; see `logging_to`."""
+        self._logger: FilteringBoundLogger = structlog.wrap_logger(
+            self._writer,
+            processors=_processors(self._stream, style, self._on_event),
+            wrapper_class=structlog.make_filtering_bound_logger(level),
+            cache_logger_on_first_use=True,
+        )
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Write a line for whoever looks into the proxy."""
+        self._logger.debug(event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Write a line about what goes as it should."""
+        self._logger.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Write a line about what somebody may want to mend."""
+        self._logger.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Write a line about what somebody has to mend."""
+        self._logger.error(event, **fields)
+
+
 class _LibraryHandler(logging.Handler):
     """Turns a library's record into a line without its text, which may quote what a client or an upstream sent."""
 
-    def __init__(self, logger: FilteringBoundLogger) -> None:
+    def __init__(self, logger: Log) -> None:
         super().__init__(logging.WARNING)
         self._logger = logger
 
@@ -88,33 +125,29 @@ def logging_to(
     *,
     level: str = "info",
     style: str = "auto",
-    on_event: Callable[[str], None] | None = None,
+    on_event: OnEvent = None,
     on_dropped: Callable[[], None] | None = None,
-) -> Iterator[FilteringBoundLogger]:
-    """Yield a logger whose lines go to `stream`, and have the libraries' loggers use it too.
+) -> Iterator[Log]:
+    """Yield a log whose lines go to `stream`, and have the libraries' loggers use it too.
 
     `style` is `json`, `console` or `auto`: coloured for a terminal, JSON lines for anything else. `on_event` is
     called with the level of each line that passes `level`, `on_dropped` for each that could not be written.
     """
     writer = LineWriter(stream, on_dropped or (lambda: None))
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        writer,
-        processors=_processors(stream, style, on_event),
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
-    )
-    handler = _LibraryHandler(logger)
+    log = Log(writer, stream, on_event)
+    log.follow(level=level, style=style)
+    handler = _LibraryHandler(log)
     root = logging.getLogger()
     former, former_level = root.handlers[:], root.level
     root.handlers, root.level = [handler], logging.WARNING
     try:
-        yield logger
+        yield log
     finally:
         root.handlers, root.level = former, former_level
         writer.close()
 
 
-def _processors(stream: TextIO, style: str, on_event: Callable[[str], None] | None) -> list[Processor]:
+def _processors(stream: TextIO, style: str, on_event: OnEvent) -> list[Processor]:
     is_console = style == "console" or (style == "auto" and stream.isatty())
 
     def count(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -94,9 +94,17 @@ def unread_by_peer(transport: asyncio.WriteTransport) -> int:
 
     Without a TCP socket below, or on a system that does not tell, it is what the process itself still holds.
     """
-    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
-    # TLS writes to a transport of its own, of which asyncio tells nobody.
-    return transport.get_write_buffer_size() + (below.get_write_buffer_size() if below else 0) + _in_kernel(transport)
+    return held_for_peer(transport) + _in_kernel(transport)
+
+
+def held_for_peer(transport: asyncio.WriteTransport) -> int:
+    """Return how many of the bytes written to `transport` the process itself still holds."""
+    # TLS writes to a transport of its own, of which asyncio tells nobody, and forgets once it is closed.
+    session = getattr(transport, "_ssl_protocol", transport)
+    if session is None:
+        return 0
+    below = getattr(session, "_transport", None)
+    return transport.get_write_buffer_size() + (below.get_write_buffer_size() if below else 0)
 
 
 if sys.platform in {"linux", "darwin"}:

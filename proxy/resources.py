@@ -13,6 +13,7 @@ from proxy.core.openapi import compile_catalog
 from proxy.core.shapes import ShapesError, compile_shapes
 from proxy.documents import UnreadableError, read_document, read_yaml, with_lines
 from proxy.errors import UnusableInputError
+from proxy.files import unrecorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,18 +36,18 @@ def config_folder() -> Path:
 
 
 def load_catalog(extra: Iterable[Path] = ()) -> Catalog:
-    """Return the catalog of the shipped documents and `extra` ones.
+    """Return the catalog of the shipped documents and `extra` ones, which alone are recorded.
+
+    The shipped ones change with the code that reads them, and not while it runs.
 
     Raises:
         CatalogError: with every problem of every document, and its line.
     """
     documents: list[Document] = []
     problems: list[CatalogProblem] = []
-    for path, name in (*_shipped(), *((path, str(path)) for path in extra)):
-        try:
-            documents.append(read_document(path, name))
-        except CatalogError as error:
-            problems += error.problems
+    with unrecorded():
+        _read_into(documents, problems, _shipped())
+    _read_into(documents, problems, [(path, str(path)) for path in extra])
     notes: tuple[CatalogProblem, ...] = ()
     try:
         catalog = compile_catalog(documents)
@@ -56,6 +57,15 @@ def load_catalog(extra: Iterable[Path] = ()) -> Catalog:
     if problems:
         raise CatalogError(tuple(problems), notes)
     return catalog
+
+
+def _read_into(documents: list[Document], problems: list[CatalogProblem], files: Iterable[tuple[Path, str]]) -> None:
+    """Add the documents behind `files`, paths with what they are called, and what is wrong with the others."""
+    for path, name in files:
+        try:
+            documents.append(read_document(path, name))
+        except CatalogError as error:
+            problems += error.problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import os
 import signal
 import urllib.request
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -17,25 +17,25 @@ from prometheus_client import CollectorRegistry
 
 from proxy.admin import Phase, Readiness, admin_application, administering
 from proxy.errors import UnusableInputError
-from proxy.exchange import Exchange
-from proxy.listener import Listener, ListenError, listen_problem, listening
+from proxy.listener import Entrance, Listener, ListenError, listen_problem, listening
 from proxy.logs import logging_to
+from proxy.reload import Reloader, Source
+from proxy.settings import changed_keys
+from proxy.switch import Switch
 from proxy.telemetry import Telemetry
-from proxy.upstream import AiohttpUpstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from typing import TextIO
 
-    from structlog.typing import FilteringBoundLogger
-
     from proxy.configuration import Configuration
-    from proxy.core.catalog import Catalog
-    from proxy.core.codes import ErrorCodes
-    from proxy.core.shapes import Shapes
+    from proxy.logs import Log
     from proxy.settings import Settings
 
 _OLDEST_AIOHTTP: Final = (3, 14, 1)
+
+_FIXED_KEYS: Final = ("listen", "admin", "workers")
+"""The keys that hold from start to end: their new values need a restart."""
 
 
 class StartError(UnusableInputError):
@@ -50,7 +50,7 @@ class Running:
     admin_url: str
     registry: CollectorRegistry
     readiness: Readiness
-    logger: FilteringBoundLogger
+    log: Log
 
 
 def require_parser() -> None:
@@ -70,23 +70,28 @@ def require_parser() -> None:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, catalog: Catalog, codes: ErrorCodes, shapes: Shapes, stream: TextIO
+    configuration: Configuration,
+    stream: TextIO,
+    source: Source | None = None,
+    reload_wanted: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
     """Run a proxy for the length of the block; its log lines go to `stream`.
 
-    Leaving drains: no longer ready but still accepting for `drain.delay_s`, then what runs may finish within
-    `drain.timeout_s`. The admin listener outlives the traffic, so that probes can watch.
+    `source` is where the configuration was read from. It is read anew when its files change and whenever
+    `reload_wanted` is set. Leaving drains: no longer ready but still accepting for `drain.delay_s`, then what runs may
+    finish within `drain.timeout_s`. The admin listener outlives the traffic, so that probes can watch.
 
     Raises:
         ListenError: an address cannot be listened on.
         StartError: the egress proxy that the environment names is none.
     """
+    settings = configuration.settings
     egress_proxy = _egress_proxy(settings)
     registry = CollectorRegistry()
-    telemetry = Telemetry(registry, catalog, codes)
+    telemetry = Telemetry(registry, configuration.catalog, configuration.codes)
     readiness = Readiness(telemetry.ready)
     async with AsyncExitStack() as stack:
-        logger = stack.enter_context(
+        log = stack.enter_context(
             logging_to(
                 stream,
                 level=settings.log.level,
@@ -95,7 +100,7 @@ async def serving(
                 on_dropped=telemetry.count_dropped_line,
             )
         )
-        telemetry.log_to(logger, requests=settings.log.requests)
+        telemetry.log_to(log, requests=settings.log.requests)
         admin = admin_application(registry, readiness)
         try:
             admin_address = await stack.enter_async_context(
@@ -103,49 +108,99 @@ async def serving(
             )
         except OSError as error:
             raise ListenError(listen_problem(settings.admin.host, settings.admin.port, error)) from error
-        upstream = await stack.enter_async_context(
-            AiohttpUpstream.opened(
-                settings.upstream.url,
-                egress_proxy=egress_proxy,
-                max_connections=settings.upstream.max_connections,
-                connect_timeout_s=settings.upstream.connect_timeout_s,
-                response_timeout_s=settings.upstream.response_timeout_s,
-                idle_timeout_s=settings.upstream.idle_timeout_s,
-                keepalive_timeout_s=settings.upstream.keepalive_timeout_s,
-            )
+        switch = await stack.enter_async_context(Switch.opened(configuration, egress_proxy, telemetry))
+        telemetry.watch_connections(switch.connections)
+        listener = Listener(switch, switch.refuse, settings)
+        tls = configuration.listener_tls
+        entrance = await stack.enter_async_context(
+            listening(listener, settings.listen.host, settings.listen.port, tls.context if tls else None)
         )
-        telemetry.watch_connections(upstream.connections)
-        exchange = Exchange(settings, catalog, codes, shapes, upstream, telemetry)
-        listener = Listener(exchange, exchange.refuse, settings)
-        address = await stack.enter_async_context(listening(listener, settings.listen.host, settings.listen.port))
-        running = Running(_url(*address), _url(*admin_address), registry, readiness, logger)
+        running = Running(
+            _url("https" if tls else "http", *entrance.address), _url("http", *admin_address), registry, readiness, log
+        )
         readiness.phase = Phase.SERVING
-        logger.info(
+        log.info(
             "serving",
             listen=running.url,
             admin=running.admin_url,
             upstream=settings.upstream.url,
             mode=settings.check.mode.value,
-            operations=len(catalog.operations),
+            operations=len(configuration.catalog.operations),
         )
+        plant = _Plant(configuration, switch, listener, entrance, telemetry, log)
+        reloading: asyncio.Task[None] | None = None
+        if source is not None:
+            reloader = Reloader(
+                source, reload_wanted or asyncio.Event(), plant.take_over, plant.reload_interval_s, log, telemetry
+            )
+            reloading = asyncio.create_task(reloader.run())
         try:
             yield running
         finally:
+            if reloading is not None:
+                reloading.cancel()
+                await asyncio.wait([reloading])
             readiness.phase = Phase.DRAINING
-            logger.info("draining", delay_s=settings.drain.delay_s, timeout_s=settings.drain.timeout_s)
-            await asyncio.sleep(settings.drain.delay_s)
+            drain = listener.settings.drain
+            log.info("draining", delay_s=drain.delay_s, timeout_s=drain.timeout_s)
+            await asyncio.sleep(drain.delay_s)
 
 
-async def serve(configuration: Configuration, stream: TextIO) -> None:
-    """Run a proxy until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+@dataclass(slots=True)
+class _Plant:
+    """The parts of a running proxy that go by its configuration, and how they go over to another."""
+
+    configuration: Configuration
+    switch: Switch
+    listener: Listener
+    entrance: Entrance
+    telemetry: Telemetry
+    log: Log
+
+    def reload_interval_s(self) -> float:
+        """Return how often to look at the files."""
+        return self.configuration.settings.reload.interval_s
+
+    async def take_over(self, read: Configuration) -> Mapping[str, object]:
+        """Go over to the configuration that was `read`, between two requests, and return what is to be told of it.
+
+        Raises:
+            OSError: the sockets cannot be listened on anew; all is as it was.
+            StartError: the egress proxy that the environment names is none; all is as it was.
+        """
+        former = self.configuration.settings
+        egress_proxy = _egress_proxy(read.settings)
+        fixed = {key: getattr(former, key) for key in _FIXED_KEYS}
+        restart_needed = [key for key, value in fixed.items() if value != getattr(read.settings, key)]
+        # What is listened on stays what it was, and is compared with the next settings again.
+        loaded = replace(read.loaded, settings=read.settings.model_copy(update=fixed))
+        configuration = replace(read, loaded=loaded)
+        settings, tls = configuration.settings, configuration.listener_tls
+        if tls != self.configuration.listener_tls or (tls and settings.downstream != former.downstream):
+            await self.entrance.reopen(tls.context if tls else None, settings)
+        await self.switch.follow(configuration, egress_proxy)
+        self.listener.settings = settings
+        self.telemetry.follow(configuration.catalog, configuration.codes)
+        self.telemetry.log_to(self.log, requests=settings.log.requests)
+        self.log.follow(level=settings.log.level, style=settings.log.format)
+        self.configuration = configuration
+        told: dict[str, object] = {
+            "changed": changed_keys(former, settings),
+            "operations": len(configuration.catalog.operations),
+        }
+        return told | ({"restart_needed": restart_needed} if restart_needed else {})
+
+
+async def serve(configuration: Configuration, source: Source, stream: TextIO) -> None:
+    """Run a proxy until SIGTERM or SIGINT, then drain; a second signal ends the process at once, SIGHUP reloads.
 
     Raises:
         ListenError: an address cannot be listened on.
         StartError: this aiohttp is not to be trusted.
     """
     require_parser()
-    settings = configuration.loaded.settings
     stop = asyncio.Event()
+    reload_wanted = asyncio.Event()
 
     def on_signal() -> None:
         if stop.is_set():
@@ -154,11 +209,11 @@ async def serve(configuration: Configuration, stream: TextIO) -> None:
         stop.set()
 
     loop = asyncio.get_running_loop()
+    # Its default would end the process without a drain, and whoever sends it expects the contrary.
+    loop.add_signal_handler(signal.SIGHUP, reload_wanted.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with serving(settings, configuration.catalog, configuration.codes, configuration.shapes, stream) as running:
-        # Its default would end the process without a drain, and whoever sends it expects the contrary.
-        loop.add_signal_handler(signal.SIGHUP, running.logger.warning, "reload_not_supported")
+    async with serving(configuration, stream, source, reload_wanted):
         await stop.wait()
 
 
@@ -193,5 +248,5 @@ def _is_http(url: str) -> bool:
         return False
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -28,7 +28,7 @@ from proxy.settings_layers import (
     read_file,
     read_flags,
 )
-from proxy.settings_problems import FILES, OPERATIONS, Key, Keys, Loc, Problem, SettingsError, dotted, scalar
+from proxy.settings_problems import FILES, OPERATIONS, PATHS, Key, Keys, Loc, Problem, SettingsError, dotted, scalar
 from proxy.settings_values import (
     USUAL_ADDRESS,
     Address,
@@ -45,6 +45,7 @@ from proxy.settings_values import (
     LogFormat,
     LogLevel,
     OperationModes,
+    PemFile,
     Seconds,
     Truth,
     UpstreamUrl,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "CATALOG_FILES",
     "CONFIG_VARIABLE",
     "Address",
     "CatalogSettings",
@@ -71,14 +73,21 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Problem",
+    "ReloadSettings",
     "RewriteSettings",
     "Settings",
     "SettingsError",
+    "TlsSettings",
     "UpstreamSettings",
+    "changed_keys",
     "describe",
     "load_settings",
     "settings_schema",
 ]
+
+
+CATALOG_FILES = FILES
+"""The key under which the documents of the catalog stand."""
 
 
 # The keys.
@@ -92,10 +101,40 @@ class _ClashError(ValueError):
         super().__init__(f"must differ from {dotted(other)}")
 
 
+class _AloneError(ValueError):
+    """Two keys of which one is no use without the other; `given` is the one that is there."""
+
+    def __init__(self, given: Key, missing: Key) -> None:
+        self.given = given
+        super().__init__(f"must have {dotted(missing)} beside it: a certificate and its private key are used together")
+
+
+def _together(section: str, certificate: str, value: Path | None, info: ValidationInfo) -> Path | None:
+    """Return a key's path, given or not like that of its certificate, the key `certificate`."""
+    if certificate in info.data and (info.data[certificate] is None) != (value is None):
+        pair = (section, certificate), (section, info.field_name or "")
+        raise _AloneError(*(pair if value is None else reversed(pair)))
+    return value
+
+
 class _Section(BaseModel):
     """A mapping of the settings file: frozen, with no keys but its own, and silent about what it was given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+
+class TlsSettings(_Section):
+    """What clients are met with; without a certificate, they connect in plain."""
+
+    certificate: PemFile = Field(
+        default=None, description="Path of the certificate, and those that lead to its authority, for clients; PEM."
+    )
+    key: PemFile = Field(default=None, description="Path of the certificate's private key, not encrypted; PEM.")
+
+    @field_validator("key")
+    @classmethod
+    def _has_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return _together("tls", "certificate", value, info)
 
 
 class UpstreamSettings(_Section):
@@ -117,6 +156,20 @@ class UpstreamSettings(_Section):
     proxy_from_environment: Truth = Field(
         default=False, description="Reach the upstream by the egress proxy that HTTPS_PROXY and NO_PROXY name."
     )
+    ca_file: PemFile = Field(
+        default=None, description="Path of the certificates to verify the upstream by, in place of the system's; PEM."
+    )
+    client_certificate: PemFile = Field(
+        default=None, description="Path of the certificate to show to an upstream that asks for one; PEM."
+    )
+    client_key: PemFile = Field(
+        default=None, description="Path of the client certificate's private key, not encrypted; PEM."
+    )
+
+    @field_validator("client_key")
+    @classmethod
+    def _has_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return _together("upstream", "client_certificate", value, info)
 
 
 class DownstreamSettings(_Section):
@@ -230,6 +283,14 @@ class CatalogSettings(_Section):
     )
 
 
+class ReloadSettings(_Section):
+    """How changed files are noticed."""
+
+    interval_s: Delay = Field(
+        default=2.0, description="Seconds between looks at the files; 0 for none, and SIGHUP is the only way."
+    )
+
+
 class DrainSettings(_Section):
     """The way out after SIGTERM."""
 
@@ -255,6 +316,9 @@ class Settings(BaseSettings):
         json_schema_extra={"default": str(USUAL_ADDRESS["admin"])},
     )
     workers: Workers = Field(default=1, description="Processes; this version runs one. For more, run more replicas.")
+    tls: TlsSettings = Field(
+        default_factory=TlsSettings, description="What clients are met with; without a certificate, plain HTTP."
+    )
     upstream: UpstreamSettings = Field(
         default_factory=UpstreamSettings, description="The API behind the proxy and the connections to it."
     )
@@ -274,6 +338,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = Field(
         default_factory=CatalogSettings, description="What the proxy knows beyond what it brings along."
     )
+    reload: ReloadSettings = Field(default_factory=ReloadSettings, description="How changed files are noticed.")
     drain: DrainSettings = Field(default_factory=DrainSettings, description="The way out after SIGTERM.")
 
     @field_validator("admin")
@@ -361,7 +426,7 @@ Remark: TypeAlias = tuple[Loc, str] | Problem
 """What is wrong with a value, by its location and the remedy; or a problem that has a place of its own."""
 
 Examine: TypeAlias = Callable[[Mapping[Loc, Path], Iterable[Loc]], Iterable[Remark]]
-"""Judges what settings alone cannot: the documents under `catalog.files` and the names under `check.operations`."""
+"""Judges what settings alone cannot: the files behind all paths, and the names under `check.operations`."""
 
 
 def load_settings(
@@ -409,6 +474,8 @@ def load_settings(
 def _problem(loc: Loc, error: object, values: Mapping[Loc, Given]) -> tuple[Order, Problem]:
     """Return what pydantic found at `loc` as a problem, and its place among the others."""
     message = str(error)
+    if isinstance(error, _AloneError):
+        loc = error.given
     if isinstance(error, _ClashError):
         other = error.other
         if loc not in values:
@@ -422,10 +489,13 @@ def _problem(loc: Loc, error: object, values: Mapping[Loc, Given]) -> tuple[Orde
 
 
 def _files(values: Mapping[Loc, Given]) -> dict[Loc, Path]:
-    """Return the documents that the last layer to name any names, as far as they are paths."""
+    """Return the files that the last layer to name any names, as far as they are paths."""
     given = values.get(FILES, DEFAULT).value
-    paths = enumerate(given if isinstance(given, list) else ())
-    return {(*FILES, index): Path(path) for index, path in paths if isinstance(path, str | Path) and is_path(str(path))}
+    found: dict[Loc, object] = (
+        {(*FILES, index): path for index, path in enumerate(given)} if isinstance(given, list) else {}
+    )
+    found |= {key: values[key].value for key in _KEYS.leaves if key in PATHS and key in values}
+    return {loc: Path(path) for loc, path in found.items() if isinstance(path, str | Path) and is_path(str(path))}
 
 
 def _value(settings: Settings, key: Key) -> object:
@@ -464,6 +534,11 @@ def describe(loaded: Loaded) -> list[tuple[str, str, str]]:
     return rows
 
 
+def changed_keys(former: Settings, settings: Settings) -> list[str]:
+    """Return the dotted keys whose values differ between the two, in the order of the file."""
+    return [dotted(key) for key in _KEYS.leaves if _value(former, key) != _value(settings, key)]
+
+
 def settings_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the settings file.
 
@@ -478,7 +553,7 @@ def settings_schema() -> dict[str, Any]:
             known["anyOf"] = [{"$ref": known.pop("$ref")}, {"type": "null"}]
     for definition in schema["$defs"].values():
         for known in definition["properties"].values():
-            if known.get("type") in {"array", "object"}:
+            if known.get("type") in ("array", "object"):
                 known["type"] = [known["type"], "null"]
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return dialect | schema | {"description": "The settings file of defender-sidecar; every key may be left out."}

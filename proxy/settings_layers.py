@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import yaml
 
-from proxy.settings_problems import FILES, OPERATIONS, Problem, dotted, one_line
+from proxy.files import about_to_read
+from proxy.settings_problems import FILES, OPERATIONS, PATHS, Problem, dotted, one_line
 from proxy.settings_values import OPERATIONS_REMEDY, Text, did_you_mean, is_path
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ _MAX_FILE_DEPTH: Final = 32
 def read_file(path: Path, keys: Keys) -> Found:
     """Return what a YAML file says; each origin is `FILE:LINE`.
 
-    Relative paths under `catalog.files` start at the file's folder. A file that cannot be read is one problem.
+    Relative paths start at the file's folder. A file that cannot be read is one problem.
     """
     return _File(path, keys).read()
 
@@ -109,6 +110,7 @@ class _File:
         return self.found
 
     def _text(self) -> str:
+        about_to_read(self.path)
         try:
             with self.path.open("rb") as file:
                 raw = file.read(_MAX_FILE_BYTES + 1)
@@ -188,6 +190,8 @@ class _File:
                 self._files(loc, given, value)
             elif loc in self.keys.leaves:
                 self._leaf(loc, given, value)
+                if loc in PATHS and loc in self.found.values:
+                    self._keep(loc, given, self._from_folder(self.found.values[loc].value))
             else:
                 self.found.reject(loc, given, self.keys.remedy(loc))
 
@@ -208,9 +212,12 @@ class _File:
             inner = (*loc, index)
             self._leaf(inner, self._given(inner, element, element), element)
             held = self.found.values.get(inner)
-            path = held.value if held else None
-            paths.append(self.path.parent / path if isinstance(path, str) and is_path(path) else path)
+            paths.append(self._from_folder(held.value if held else None))
         self._keep(loc, given, paths)
+
+    def _from_folder(self, path: object) -> object:
+        """Return `path`, from the file's folder on where it is a relative one."""
+        return self.path.parent / path if isinstance(path, str) and is_path(path) else path
 
     def _leaf(self, loc: Loc, given: Given, node: yaml.Node) -> None:
         # No key holds a collection but the two that are read apart, so that merge keys and aliases, by which a small

@@ -32,6 +32,17 @@ OPERATIONS: Final[Key] = ("check", "operations")
 FILES: Final[Key] = ("catalog", "files")
 """The key that holds a list; a later layer's replaces it."""
 
+PATHS: Final[frozenset[Key]] = frozenset(
+    {
+        ("tls", "certificate"),
+        ("tls", "key"),
+        ("upstream", "ca_file"),
+        ("upstream", "client_certificate"),
+        ("upstream", "client_key"),
+    }
+)
+"""The keys that hold one path each, or nothing."""
+
 _MAX_SHOWN: Final = 100
 _SECRET: Final = re.compile(r"(?i)pass|pwd|secret|token|credential|api_?key|authori[sz]ation|cookie|bearer")
 _SCHEME: Final = re.compile(r"[^A-Za-z0-9]*[A-Za-z][A-Za-z0-9+.-]*:?//+")
@@ -149,7 +160,7 @@ def scalar(value: object) -> str:
             plain = {name: str(mode) for name, mode in value.items()}
         case tuple():
             plain = [str(path) for path in value]
-        case bool() | int() | float():
+        case bool() | int() | float() | None:
             pass
         case _:
             plain = str(value)

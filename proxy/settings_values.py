@@ -373,14 +373,22 @@ def is_path(text: str) -> bool:
     return bool(text) and "\0" not in text
 
 
-def _path(value: object) -> Path:
+def _path(value: object, what: str) -> Path:
     if isinstance(value, Path):
         return value
     if not isinstance(value, str):
         raise ValueError("must be a path; if it looks like a number or a date, put it in quotes")  # noqa: TRY004
     if not is_path(value):
-        raise ValueError("must be the path of an OpenAPI document")
+        raise ValueError(f"must be the path of {what}")
     return Path(value)
+
+
+def _document_path(value: object) -> Path:
+    return _path(value, "an OpenAPI document")
+
+
+def _pem_path(value: object) -> Path | None:
+    return None if value is None else _path(value, "a file in PEM")
 
 
 # The types.
@@ -453,10 +461,18 @@ FieldName = Annotated[str, Field(pattern=rf"^{_TOKEN.pattern}$"), BeforeValidato
 
 _Path = Annotated[
     Path,
-    PlainValidator(_path),
+    PlainValidator(_document_path),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]
+
+PemFile = Annotated[
+    Path | None,
+    PlainValidator(_pem_path),
+    PlainSerializer(lambda path: None if path is None else str(path)),
+    WithJsonSchema({"type": ["string", "null"], "minLength": 1}),
+]
+"""The path of a file with certificates or a key; None for none."""
 
 Files = Annotated[tuple[_Path, ...], BeforeValidator(_files)]
 """Paths, in the order in which they are given."""

@@ -18,11 +18,10 @@ from proxy.core.model import BodyResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from structlog.typing import FilteringBoundLogger
-
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
     from proxy.core.model import Outcome
+    from proxy.logs import Log
 
 _PREFIX: Final = "defender_proxy"
 _TARGET_LABEL: Final = "target_id"
@@ -32,6 +31,10 @@ _EXEMPLAR_LENGTH_AT_MOST: Final = 128
 # In seconds. OpenTelemetry's advice for HTTP durations, and beyond: an advanced hunting query runs for ten minutes.
 _DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 660)
 _OVERHEAD_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
+
+RELOAD_OK: Final = "ok"
+RELOAD_FAILED: Final = "failed"
+RELOAD_RESULTS: Final = (RELOAD_OK, RELOAD_FAILED)
 
 _Metric = TypeVar("_Metric", Counter, Histogram)
 
@@ -70,15 +73,27 @@ class Telemetry:
         self._log_dropped = self._counter("log_lines_dropped", "Log lines that could not be written in time.")
         self.in_flight = self._gauge("requests_in_flight", "Exchanges under way.")
         self.ready = self._gauge("ready", "1 while the proxy serves, 0 before and while it drains.")
-        self._gauge("catalog_operations", "Operations in the catalog.").set(len(catalog.operations))
+        self._operations = self._gauge("catalog_operations", "Operations in the catalog.")
+        self._reloads = self._counter("config_reloads", "Reloads of settings and catalog, by result.", "result")
         build_info = self._gauge("build_info", "Always 1; the labels tell what runs.", "version", "python")
         build_info.labels(__version__, platform.python_version()).set(1)
-        self._codes = codes
-        self._logger: FilteringBoundLogger | None = None
+        self._logger: Log | None = None
         self._logs_requests = False
+        for result in RELOAD_RESULTS:
+            self._child(self._reloads, result)
+        self.follow(catalog, codes)
+
+    def follow(self, catalog: Catalog, codes: ErrorCodes) -> None:
+        """Tell of exchanges by `catalog` and `codes` from now on; what was counted stays."""
+        self._codes = codes
+        self._operations.set(len(catalog.operations))
         self._start_at_zero(codes)
 
-    def log_to(self, logger: FilteringBoundLogger, *, requests: bool) -> None:
+    def count_reload(self, result: str) -> None:
+        """Count a reload with one of `RELOAD_RESULTS`."""
+        self._child(self._reloads, result).inc()
+
+    def log_to(self, logger: Log, *, requests: bool) -> None:
         """Write the lines to `logger`, a line for every plain request among them where `requests` says so."""
         self._logger = logger
         self._logs_requests = requests

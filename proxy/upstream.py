@@ -11,6 +11,7 @@ import asyncio
 import errno
 import functools
 import select
+import ssl
 import weakref
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_writer import StreamWriter
+from aiohttp.http_writer import HttpVersion11, StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
@@ -48,6 +49,10 @@ _READ_BUFFER_BYTES: Final = 64 * 1024
 _LINE_BYTES_AT_MOST: Final = 64 * 1024
 _FIELDS_AT_MOST: Final = 256
 _INTERIM_RESPONSES_AT_MOST: Final = 16
+_INTERIM_BYTES_AT_MOST: Final = 64 * 1024
+
+# RFC 9110, 10.1.1: an upstream may not know the expectation, so that nobody waits for its `100` for ever.
+_CONTINUE_WITHIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,10 @@ class UpstreamRequest:
     length: int | None = None
     when_whole: Callable[[], None] = lambda: None
     """Called when the last of the request goes to a connection: from then on the upstream may carry it out."""
+    when_interim: Callable[[int, str, Fields], None] = lambda _status, _reason, _fields: None
+    """Called with each interim response but 100 and 101, before `send` returns (RFC 9110, 15.2)."""
+    asks_first: bool = False
+    """Whether the upstream is asked with `Expect: 100-continue` before the body is read (RFC 9110, 10.1.1)."""
 
 
 class UpstreamResponse(Protocol):
@@ -152,6 +161,11 @@ class UpstreamConnection(ResponseHandler):
         except HttpProcessingError:
             return False
 
+    def stay_open(self) -> None:
+        """Take back that the connection ends with the response: aiohttp takes any without a length to be one such."""
+        if self.is_connected() and self.exception() is None:
+            self._should_close = False
+
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
         """Tell whoever reads a body too: aiohttp tells of a body that breaks its framing only who waits for a head."""
         super().set_exception(exc, exc_cause)
@@ -159,8 +173,25 @@ class UpstreamConnection(ResponseHandler):
             self._payload.set_exception(exc)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """A connector that tells an egress proxy nothing but where to connect to, and who asks."""
+
+    def _update_proxy_auth_header_and_build_proxy_req(self, req: ClientRequest) -> ClientRequest:
+        """Return the `CONNECT` for `req` without the fields that aiohttp sends on its own, `User-Agent` among them."""
+        request = super()._update_proxy_auth_header_and_build_proxy_req(req)
+        for name in {*request.headers} - {"Host", "Proxy-Authorization"}:
+            del request.headers[name]
+        return request
+
+
 class AiohttpUpstream:
-    """The leg over aiohttp's connector. Use `opened` to make one."""
+    """The leg over aiohttp's connector. Use `opened` to make one.
+
+    Trailers end here in both directions, as RFC 9110, 6.5.1, allows: aiohttp's writer cannot send any.
+
+    Over TLS a body that only the end of its connection delimits is taken for whole even if no `close_notify` precedes
+    that end (RFC 9112, 9.8, would have it incomplete): asyncio ends both alike, with `connection_lost(None)`.
+    """
 
     def __init__(
         self,
@@ -189,6 +220,7 @@ class AiohttpUpstream:
         cls,
         url: str,
         *,
+        tls: ssl.SSLContext | None = None,
         egress_proxy: str | None = None,
         max_connections: int = 100,
         connect_timeout_s: float = 10,
@@ -196,14 +228,19 @@ class AiohttpUpstream:
         idle_timeout_s: float = 60,
         keepalive_timeout_s: float = 15,
     ) -> AsyncIterator[AiohttpUpstream]:
-        """Yield a leg to the origin `url`, through `egress_proxy` when one is given; times in seconds."""
+        """Yield a leg to the origin `url`, through `egress_proxy` when one is given; times in seconds.
+
+        `tls` is what TLS is spoken with, verification by the system's certificates unless given.
+        """
         address = ClientRequest(
             "GET",
             URL(url),
             loop=asyncio.get_running_loop(),
             proxy=URL(egress_proxy) if egress_proxy else None,
         )
-        connector = aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=keepalive_timeout_s)
+        connector = _Connector(
+            limit=max_connections, keepalive_timeout=keepalive_timeout_s, ssl=True if tls is None else tls
+        )
         # There is no other way in; `_connect` would take no connection of another kind.
         make = functools.partial(UpstreamConnection, loop=asyncio.get_running_loop())
         connector._factory = make  # type: ignore[assignment] # noqa: SLF001 - a `partial` of a subclass is no subtype
@@ -313,6 +350,8 @@ class AiohttpUpstream:
             framing = ()
         else:
             framing = ((b"Transfer-Encoding", b"chunked"),)
+        if request.asks_first:
+            framing = (*framing, (b"Expect", b"100-continue"))
         target = request.target
         proxy_fields: Fields = ()
         if self._address.proxy is not None and not self._address.is_ssl():
@@ -338,11 +377,11 @@ class _Response:
     """One exchange on one connection."""
 
     def __init__(self, leg: AiohttpUpstream, connection: Connection, resend: str | None) -> None:
-        if connection.protocol is None:
+        if not isinstance(connection.protocol, UpstreamConnection):
             raise UpstreamError(Failure.CONNECTION_TERMINATED)
         self._leg = leg
         self._connection: Connection | None = connection
-        self._protocol: ResponseHandler = connection.protocol
+        self._protocol: UpstreamConnection = connection.protocol
         self._payload: StreamReader = EMPTY_PAYLOAD
         self._message: RawResponseMessage | None = None
         self._upload: asyncio.Task[None] | None = None
@@ -350,6 +389,7 @@ class _Response:
         self._length: int | None = None
         self._is_delimited_by_close = False
         self._resend = resend
+        self._may_send = asyncio.Event()
 
     @property
     def status(self) -> int:
@@ -399,25 +439,26 @@ class _Response:
         if isinstance(request.body, bytes):
             request.when_whole()
             transport.write(head + request.body)
-            await self._read_head()
+            await self._read_head(request)
         else:
             transport.write(head)
             await self._read_head_while_sending(request, request.body)
         self._length = None if self._head.chunked else _length_of(self._fields)
         self._is_delimited_by_close = self._length is None and not self._head.chunked
-        if not self._payload.is_eof():
-            # From here on aiohttp's own timer watches the pauses; it stands still while we do not read.
-            protocol.read_timeout = self._leg.idle_timeout_s
-            protocol.start_timeout()
+        if request.method == "HEAD" and _is_persistent(self._head, self._fields):
+            self._protocol.stay_open()
 
     async def read(self) -> bytes:
         try:
-            piece = await self._payload.readany()
+            if self.is_whole:
+                piece = await self._payload.readany()
+            else:
+                # aiohttp's own timer takes any byte for progress, and chunk extensions may go on for ever.
+                async with _limited(self._leg.idle_timeout_s, Failure.CONNECTION_READ_TIMEOUT):
+                    piece = await self._payload.readany()
             if not piece and self._is_delimited_by_close and isinstance(error := self._protocol.exception(), OSError):
                 # RFC 9112, 8: a body that only the end of its connection delimits is whole if that end was orderly.
                 raise error
-        except TimeoutError as error:
-            raise UpstreamError(Failure.CONNECTION_READ_TIMEOUT) from error
         except HttpProcessingError as error:
             raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -442,7 +483,12 @@ class _Response:
     async def _read_head_while_sending(self, request: UpstreamRequest, body: AsyncIterator[bytes]) -> None:
         """Read the head while `body` is still going out: an upstream may answer before it has read all of it."""
         self._upload = asyncio.create_task(self._send_body(request, body))
-        head = asyncio.create_task(self._next_head())
+        head = asyncio.create_task(self._next_head(request))
+        if request.asks_first:
+            patience = asyncio.get_running_loop().call_later(_CONTINUE_WITHIN_S, self._may_send.set)
+            head.add_done_callback(lambda _: patience.cancel())
+        else:
+            self._may_send.set()
         try:
             await asyncio.wait({self._upload, head}, return_when=asyncio.FIRST_COMPLETED)
             if self._upload.done() and not (head.done() and head.exception() is None):
@@ -460,6 +506,8 @@ class _Response:
         writer = StreamWriter(self._protocol, asyncio.get_running_loop())
         if request.length is None:
             writer.enable_chunking()
+        while not self._may_send.is_set():
+            await self._may_send.wait()
         async for piece in body:
             if not await self._is_taken(writer.write(piece)):
                 return
@@ -484,19 +532,26 @@ class _Response:
             return False
         return True
 
-    async def _read_head(self) -> None:
+    async def _read_head(self, request: UpstreamRequest) -> None:
         async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
-            await self._next_head()
+            await self._next_head(request)
 
-    async def _next_head(self) -> None:
-        """Read heads until one is final; interim ones are not passed on, as nobody here asked for any."""
+    async def _next_message(self) -> tuple[RawResponseMessage, StreamReader]:
+        try:
+            return await self._protocol.read()
+        except HttpProcessingError as error:
+            raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error.__cause__, ssl.SSLError):
+                # TLS 1.3 tells of a client certificate that it misses behind the handshake.
+                raise UpstreamError(Failure.TLS_PROTOCOL_ERROR) from error
+            raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
+
+    async def _next_head(self, request: UpstreamRequest) -> None:
+        """Read heads until one is final, and hand on those before it."""
+        interim_bytes = 0
         for _ in range(_INTERIM_RESPONSES_AT_MOST):
-            try:
-                message, payload = await self._protocol.read()
-            except HttpProcessingError as error:
-                raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
+            message, payload = await self._next_message()
             fields = headers.named(message.raw_headers)
             if fields is None or not headers.is_chunked_alone(fields):
                 break
@@ -506,10 +561,29 @@ class _Response:
                 break
             if message.code >= 200:  # noqa: PLR2004 - RFC 9110, 15.2: 1xx is interim
                 self._message, self._payload, self._fields = message, payload, fields
+                # An answer before any `100` does without the body: it is never read then.
+                self._may_send.clear()
                 return
-            if message.code == 101:  # noqa: PLR2004 - an upgrade that nobody asked for
+            interim_bytes += headers.size(fields)
+            if (
+                message.code == 101  # noqa: PLR2004 - an upgrade that nobody asked for
+                or interim_bytes > _INTERIM_BYTES_AT_MOST
+                or message.chunked
+                or _length_of(fields)
+            ):
+                # RFC 9110, 8.6 and RFC 9112, 6.1: nor has an interim response a body.
                 break
+            if message.code == 100:  # noqa: PLR2004 - RFC 9110, 15.2.1: an answer to our own `Expect`, or to nothing
+                self._may_send.set()
+            else:
+                request.when_interim(message.code, message.reason, fields)
         raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
+
+
+def _is_persistent(message: RawResponseMessage, fields: Fields) -> bool:
+    """Whether the connection outlives `message` (RFC 9112, 9.3); one of HTTP/1.0 never does."""
+    options = headers.joined(fields, b"connection").lower().split(",")
+    return message.version >= HttpVersion11 and "close" not in {option.strip(" \t") for option in options}
 
 
 def _length_of(fields: Fields) -> int | None:

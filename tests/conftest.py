@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from proxy.configuration import Configuration, load_configuration
+from proxy.reload import Source
 from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.server import serving
 from proxy.settings import load_settings
@@ -334,15 +336,64 @@ async def start_proxy() -> AsyncIterator[Callable[..., Awaitable[Proxied]]]:
         async def start(
             upstream_url: str, flags: dict[str, str] | None = None, *, within: AsyncExitStack = stack
         ) -> Proxied:
-            settings = load_settings(None, {}, QUICK | {"upstream.url": upstream_url} | (flags or {})).settings
+            loaded = load_settings(None, {}, QUICK | {"upstream.url": upstream_url} | (flags or {}))
             lines = Lines()
-            running = await within.enter_async_context(serving(settings, catalog, codes, shapes, lines))
+            running = await within.enter_async_context(serving(Configuration(loaded, catalog, codes, shapes), lines))
             started.append(Proxied(running.url, running.admin_url, running.registry, lines))
             return started[-1]
 
         yield start
     defects = [event for proxied in started for event in proxied.lines.events() if "defect" in event]
     assert not defects
+
+
+def _write_settings(path: Path, upstream_url: str, *lines: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text("\n".join((f"upstream: {{url: '{upstream_url}'}}", *lines, "")), "utf-8")
+    new.rename(path)
+
+
+@dataclass(slots=True)
+class Reloading:
+    """A proxy that runs by the file at `path`, and may be told to read it anew."""
+
+    proxied: Proxied
+    path: Path
+    wanted: asyncio.Event
+    upstream_url: str
+
+    def write(self, *lines: str, upstream_url: str = "") -> None:
+        """Replace the settings file as an editor does."""
+        _write_settings(self.path, upstream_url or self.upstream_url, *lines)
+
+    async def reload(self, event: str = "reloaded") -> dict[str, Any]:
+        """Ask for a reload and return the line about it."""
+        before = sum(line["event"] == event for line in self.proxied.lines.events())
+        self.wanted.set()
+        return await self.proxied.lines.event(event, before + 1)
+
+
+@pytest.fixture
+async def start_reloading(tmp_path: Path, simulator: Simulator) -> AsyncIterator[Callable[..., Awaitable[Reloading]]]:
+    """Start a proxy with `await start_reloading("check: {mode: fix}")`; it reloads when asked to."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*lines: str, interval_s: float = 0, load: Any = None) -> Reloading:
+            flags = {
+                "listen": "127.0.0.1:0",
+                "admin": "127.0.0.1:0",
+                "drain.delay_s": "0",
+                "reload.interval_s": str(interval_s),
+            }
+            path = tmp_path / "proxy.yaml"
+            log, wanted = Lines(), asyncio.Event()
+            _write_settings(path, simulator.url, *lines)
+            source = Source(load or (lambda: load_configuration(path, {}, flags)))
+            running = await stack.enter_async_context(serving(source.read(), log, source, wanted))
+            proxied = Proxied(running.url, running.admin_url, running.registry, log)
+            return Reloading(proxied, path, wanted, simulator.url)
+
+        yield start
 
 
 @pytest.fixture

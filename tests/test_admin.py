@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -12,7 +14,9 @@ from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.registry import Collector
 
-from proxy.admin import Phase, Readiness, admin_application, administering
+from proxy.admin import LIMITS, Phase, Readiness, admin_application, administering
+from proxy.listener import ConnectionLimits
+from tests.conftest import Wire, dialled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -128,6 +132,7 @@ async def test_asking_for_metrics_is_no_traffic(proxied: Proxied, client: aiohtt
             text = await response.text()
 
     assert "defender_proxy_requests_total{" not in text
+    await proxied.lines.event("serving")
     assert [event["event"] for event in proxied.lines.events()] == ["serving"]
 
 
@@ -257,3 +262,109 @@ async def test_what_goes_wrong_on_the_admin_port_is_logged_but_not_told(
     event = await proxied.lines.event("library_message")
     assert (event["level"], event["exception_type"]) == ("error", "RuntimeError")
     assert "S3CR3T" not in proxied.lines.getvalue()
+
+
+# What a scraper may take up.
+
+
+@pytest.fixture
+async def narrow() -> AsyncIterator[int]:
+    """Run an admin listener with narrow limits, and return its port."""
+    registry = CollectorRegistry()
+    for number in range(2000):
+        Gauge(f"gauge_{number}", "A long line. " * 40, registry=registry)
+    readiness = Readiness(Gauge("ready", "Whether it is.", registry=registry))
+    limits = ConnectionLimits(header_timeout_s=0.3, head_bytes=2000, max_connections=3)
+    application = admin_application(registry, readiness)
+    async with administering(application, "127.0.0.1", 0, limits=limits, write_timeout_s=0.3) as (_, port):
+        yield port
+
+
+GET_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"", None, id="silence"),
+        pytest.param(b"GET /metrics HTTP/1.1\r\nHos", 408, id="half-a-head"),
+        pytest.param(b"GET /metrics HTTP/1.1\r\n" + b"X: " + b"y" * 3000, 431, id="a-large-head"),
+    ],
+)
+async def test_a_head_is_late_or_large_here_too(narrow: int, sent: bytes, status: int | None) -> None:
+    wire = await dialled(narrow)
+    await wire.send(sent)
+    if status is not None:
+        response = await wire.message()
+        assert (response.status, response["Connection"], response.is_whole) == (status, "close", True)
+    assert await wire.rest() == b""
+    await wire.close()
+
+
+async def test_a_late_head_behind_a_request(narrow: int) -> None:
+    wire = await dialled(narrow)
+    await wire.send(GET_HEALTH + b"GET")
+    assert [(await wire.message()).status for _ in range(2)] == [200, 408]
+    assert await wire.rest() == b""
+    await wire.close()
+
+
+async def test_connections_are_counted(narrow: int) -> None:
+    wires = [await dialled(narrow) for _ in range(3)]
+    for wire in wires:
+        assert (await wire.ask("GET", "/healthz")).status == 200
+    surplus = await dialled(narrow)
+    assert (await surplus.message()).status == 503
+    assert await surplus.rest() == b""
+    for wire in (*wires, surplus):
+        await wire.close()
+
+
+async def test_a_flood_of_requests_is_answered_one_by_one(narrow: int) -> None:
+    wire = await dialled(narrow)
+    await wire.send(GET_HEALTH * 500)
+    for _ in range(500):
+        assert (await wire.message()).body == b"ok\n"
+    await wire.close()
+
+
+async def test_a_large_body_is_not_kept(narrow: int) -> None:
+    wire = await dialled(narrow)
+    await wire.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+    assert (await wire.message()).status == 200
+    for _ in range(20):
+        await wire.send(bytes(1_000_000))
+    await wire.close()
+    again = await dialled(narrow)
+    assert (await again.ask("GET", "/healthz")).status == 200
+    await again.close()
+
+
+async def test_a_scraper_that_does_not_read_is_not_waited_for(narrow: int) -> None:
+    """It asks for more than the kernel holds on its behalf."""
+    plug = socket.socket()
+    plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plug.settimeout(0)
+    await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", narrow))
+    deaf = Wire(*await asyncio.open_connection(sock=plug))
+    deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await deaf.send(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
+    others = [await dialled(narrow) for _ in range(2)]
+    for wire in others:
+        assert (await wire.ask("GET", "/healthz")).status == 200
+    # The place that it took is free again, whatever it has not read.
+    async with asyncio.timeout(5):
+        while True:
+            another = await dialled(narrow)
+            others.append(another)
+            with suppress(EOFError, ConnectionError):
+                if (await another.ask("GET", "/healthz")).status == 200:
+                    break
+            await asyncio.sleep(0.05)
+    for wire in (*others, deaf):
+        await wire.close()
+
+
+def test_the_limits_leave_room_for_who_scrapes() -> None:
+    assert LIMITS.max_connections >= 16
+    assert LIMITS.header_timeout_s <= 10

@@ -217,6 +217,67 @@ class TestMalformed:
         assert [request.target for request in upstream.requests] == [b"/first"]
 
     @pytest.mark.parametrize(
+        "good",
+        [
+            pytest.param(GET + b"\r\n", id="no-body"),
+            pytest.param(POST + b"Content-Length: 4\r\n\r\nbody", id="length"),
+            pytest.param(POST + b"Content-Length: 4\r\n\r\nbody\r\n", id="length-and-an-empty-line"),
+            pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", id="chunked"),
+            pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nX-T: 1\r\n\r\n", id="trailers"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            pytest.param(b"garbage\r\n\r\n", id="garbage"),
+            pytest.param(b"\x00", id="nul"),
+            pytest.param(GET + b"X-Nul: a\x00b\r\n\r\n", id="a-bad-field"),
+            pytest.param(POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="two-framings"),
+        ],
+    )
+    async def test_what_stands_before_it_is_answered(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, good: bytes, garbage: bytes
+    ) -> None:
+        """All in one segment: good requests, one that breaks the framing, and what would be a good one behind it."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(good * 3 + garbage + GET.replace(b"/api", b"/smuggled") + b"\r\n")
+        for _ in range(3):
+            response = await wire.message()
+            assert (response.status, response.body) == (200, b"ok")
+        response = await wire.message()
+        assert (response.status, response["Connection"], response["X-Error-Origin"]) == (400, "close", "proxy")
+        assert await wire.rest() == b""
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "malformed_request"
+        assert {request.target for request in upstream.requests} == {good.split(b" ")[1]}
+        assert [request.is_whole for request in upstream.requests] == [True] * 3
+
+    async def test_a_body_that_breaks_behind_another_request(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """The request that the malformed body belongs to is not the one that is being answered."""
+        gate = asyncio.Event()
+
+        async def wait(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await gate.wait()
+            await wire.send(OK)
+            await upstream.request(wire)
+
+        upstream = await start_upstream(wait)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(GET + b"\r\n" + POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await proxied.until(lambda: upstream.requests)
+        await wire.send(b"banana\r\n" + GET + b"\r\n")
+        gate.set()
+        assert (await wire.message()).body == b"ok"
+        assert (await wire.message()).status == 400
+        assert await wire.rest() == b""
+        assert sum(request.is_whole for request in upstream.requests) == 1
+
+    @pytest.mark.parametrize(
         "first_line",
         [
             pytest.param(b"CONNECT api.security.microsoft.com:443 HTTP/1.1", id="connect"),
@@ -577,6 +638,51 @@ class TestTimes:
         assert (await wire.message()).status == 408
         assert await wire.rest() == b""
 
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            pytest.param(POST + b"Content-Length: 4\r\n\r\nbody\r\n", id="an-empty-line-behind-a-body"),
+            pytest.param(GET + b"\r\n\r\n\r\n", id="empty-lines-behind-a-head"),
+            pytest.param(POST + b"Content-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n", id="a-body-of-empty-lines"),
+            pytest.param(POST + b"Content-Length: 6\r\n\r\nx\r\n\r\ny", id="a-body-with-an-empty-line"),
+            pytest.param(
+                POST + b"Transfer-Encoding: chunked\r\n\r\n8\r\nx\r\n\r\n\r\ny\r\n0\r\n\r\n\r\n",
+                id="a-chunk-with-empty-lines",
+            ),
+            pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-T: 1\r\n\r\n", id="trailers"),
+        ],
+    )
+    @pytest.mark.parametrize("piece_bytes", [1000, 7, 1], ids=["at-once", "in-sevens", "byte-by-byte"])
+    async def test_empty_lines_are_no_head_that_stops(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, request_bytes: bytes, piece_bytes: int
+    ) -> None:
+        """RFC 9112, 2.2: neither behind a request nor within its body."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url, {"downstream.header_timeout_s": "1"})
+        wire = await dial(proxied)
+        for start in range(0, len(request_bytes), piece_bytes):
+            await wire.send(request_bytes[start : start + piece_bytes])
+            await asyncio.sleep(0)
+        assert (await wire.message()).body == b"ok"
+        await asyncio.sleep(1.2)
+        assert (await wire.ask("GET", "/api")).body == b"ok"
+        assert [event["event"] for event in proxied.lines.events()] == ["serving"]
+        assert len(upstream.requests) == 2
+
+    async def test_a_head_that_began_behind_many_requests(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """More requests in one segment than are parsed ahead: what lies behind them is timed when its turn comes."""
+        upstream = await start_upstream(OK)
+        flags = {"downstream.header_timeout_s": "0.3", "downstream.keepalive_timeout_s": "30"}
+        proxied = await start_proxy(upstream.url, flags)
+        wire = await dial(proxied)
+        await wire.send((GET + b"\r\n") * 100 + GET)
+        for _ in range(100):
+            assert (await wire.message()).body == b"ok"
+        assert (await wire.message()).status == 408
+        assert await wire.rest() == b""
+
     async def test_a_head_that_trickles(self, start_proxy: StartProxy, simulator: Simulator, dial: Dial) -> None:
         """Each byte is progress, and the head is late all the same."""
         proxied = await start_proxy(simulator.url, {"downstream.header_timeout_s": "0.4"})
@@ -686,34 +792,32 @@ class TestTimes:
         assert (await wire.message()).status == 200
         assert upstream.requests[0].body == b"abcdefgh"
 
-    async def test_a_chunk_extension_that_never_ends(
-        self, start_proxy: StartProxy, simulator: Simulator, dial: Dial
+    @pytest.mark.parametrize(
+        ("begin", "more"),
+        [
+            pytest.param(b"4;", b"x" * 1000, id="a-chunk-extension"),
+            pytest.param(b"", b"0" * 1000, id="zeros-in-a-chunk-size"),
+            pytest.param(b"4\r\nbody\r\n0\r\nX-Trailer: ", b"x", id="a-trailer"),
+            pytest.param(b"4\r\nbody\r\n0\r\n", b"X-Trailer: x\r\n" * 50, id="trailers"),
+        ],
+    )
+    @pytest.mark.parametrize("head", [POST, CHECKED], ids=["streamed", "checked"])
+    async def test_framing_that_never_ends(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, head: bytes, begin: bytes, more: bytes
     ) -> None:
-        """It is no progress of the body."""
-        proxied = await start_proxy(simulator.url, {"downstream.body_timeout_s": "0.3"})
+        """It is no progress of the body (RFC 9112, 7.1)."""
+
+        async def listen(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+
+        upstream = await start_upstream(listen)
+        proxied = await start_proxy(upstream.url, {"downstream.body_timeout_s": "0.3"})
         wire = await dial(proxied)
-        await wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n4;")
+        await wire.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + begin)
 
         async def trickle() -> None:
             while True:
-                await wire.send(b"x" * 1000)
-                await asyncio.sleep(0.01)
-
-        sending = asyncio.create_task(trickle())
-        try:
-            assert (await wire.message()).status in {400, 408}
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-
-    async def test_trailers_that_never_end(self, start_proxy: StartProxy, simulator: Simulator, dial: Dial) -> None:
-        proxied = await start_proxy(simulator.url, {"downstream.body_timeout_s": "0.3"})
-        wire = await dial(proxied)
-        await wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n")
-
-        async def trickle() -> None:
-            while True:
-                await wire.send(b"X-Trailer: x\r\n" * 50)
+                await wire.send(more)
                 await asyncio.sleep(0.01)
 
         sending = asyncio.create_task(trickle())
@@ -722,6 +826,29 @@ class TestTimes:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+        await proxied.until(lambda: proxied.sample("requests_in_flight") == 0)
+        assert not any(request.is_whole for request in upstream.requests)
+
+    async def test_a_client_that_will_send_no_more_has_left(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """A full close looks the same, and a client that has left must not keep the upstream busy."""
+        ended = asyncio.Event()
+
+        async def silent(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.rest()
+            ended.set()
+
+        upstream = await start_upstream(silent)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(GET + b"\r\n")
+        await proxied.until(lambda: upstream.requests)
+        wire.writer.write_eof()
+        await proxied.until(ended.is_set)
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "client_disconnected"
+        assert await wire.rest() == b""
 
 
 class TestKeepAlive:
@@ -748,6 +875,49 @@ class TestKeepAlive:
         passed = await wire.ask("GET", "/api/machines")
         assert [refused.status, looped.status, passed.status] == [400, 508, 200]
         assert len(simulator.received) == 1
+
+    @pytest.mark.parametrize("head", [POST, CHECKED], ids=["streamed", "checked"])
+    async def test_trailers_end_here(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, head: bytes
+    ) -> None:
+        """RFC 9110, 6.5.1 lets a recipient discard them; none becomes a header field, of the next request neither."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        trailed = (
+            head + b"Trailer: Cookie\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+            b"Cookie: a=b\r\nAuthorization: x\r\nVia: 1.1 defender-sidecar\r\n\r\n"
+        )
+        for _ in range(2):
+            await wire.send(trailed)
+            assert (await wire.message()).body == b"ok"
+        await wire.send(trailed + trailed + trailed)
+        for _ in range(3):
+            assert (await wire.message()).body == b"ok"
+        for request in upstream.requests:
+            assert (request.body, request.is_whole) == (b"{}", True)
+            assert not {"Trailer", "Cookie", "Authorization"} & {name.decode() for name, _ in request.fields}
+            assert request.values("Via") == ["1.1 defender-sidecar"]
+        assert len(upstream.wires) == 1
+
+    @pytest.mark.parametrize("line", [b"Content-Length: 99", b"Transfer-Encoding: identity"])
+    async def test_trailers_that_would_frame_are_refused(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, line: bytes
+    ) -> None:
+        """RFC 9110, 6.5.1: such a field may not stand there."""
+
+        async def listen(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+
+        upstream = await start_upstream(listen)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(
+            POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + line + b"\r\n\r\n" + GET + b"\r\n"
+        )
+        assert (await wire.message()).status == 400
+        assert await wire.rest() == b""
+        assert not any(request.is_whole for request in upstream.requests)
 
     async def test_three_requests_at_once(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
@@ -825,9 +995,46 @@ class TestHttp10:
 
 
 class TestExpect:
-    async def test_the_body_is_asked_for_and_the_field_kept_from_the_upstream(
+    @pytest.mark.parametrize(
+        ("framing", "body"),
+        [
+            pytest.param(b"Content-Length: 4", b"body", id="length"),
+            pytest.param(b"Transfer-Encoding: chunked", b"4\r\nbody\r\n0\r\n\r\n", id="chunked"),
+        ],
+    )
+    async def test_the_upstream_says_whether_the_body_is_asked_for(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, framing: bytes, body: bytes
+    ) -> None:
+        heads: list[Message] = []
+        bodies: list[bytes] = []
+        gate = asyncio.Event()
+
+        async def agree(_upstream: Upstream, wire: Wire) -> None:
+            for _ in range(2):
+                heads.append(await wire.head())
+                await gate.wait()
+                await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                bodies.append(await wire.reader.readexactly(len(body)))
+                await wire.send(OK)
+
+        upstream = await start_upstream(agree)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        for _ in range(2):
+            await wire.send(POST + b"Expect: 100-continue\r\n" + framing + b"\r\n\r\n")
+            gate.set()
+            assert (await wire.message()).start_line == b"HTTP/1.1 100 Continue"
+            await wire.send(body)
+            assert (await wire.message()).body == b"ok"
+        assert bodies == [body, body]
+        assert [head.values("Expect") for head in heads] == [["100-continue"]] * 2
+        assert [head.values("Content-Length") for head in heads] == [["4"] if b"Length" in framing else []] * 2
+        assert len(upstream.wires) == 1
+
+    async def test_an_upstream_that_does_not_know_the_expectation(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
     ) -> None:
+        """RFC 9110, 10.1.1: nobody waits for ever."""
         upstream = await start_upstream(OK)
         proxied = await start_proxy(upstream.url)
         wire = await dial(proxied)
@@ -835,8 +1042,55 @@ class TestExpect:
         assert (await wire.message()).start_line == b"HTTP/1.1 100 Continue"
         await wire.send(b"body")
         assert (await wire.message()).body == b"ok"
-        assert "Expect" not in upstream.requests[0]
         assert upstream.requests[0].body == b"body"
+
+    @pytest.mark.parametrize("status", [b"200 OK", b"401 Unauthorized", b"413 Too Large", b"417 Expectation Failed"])
+    @pytest.mark.parametrize("framing", [b"Content-Length: 4", b"Transfer-Encoding: chunked"], ids=["length", "te"])
+    async def test_an_answer_that_does_without_the_body(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, status: bytes, framing: bytes
+    ) -> None:
+        rests: list[bytes] = []
+
+        async def decline(_upstream: Upstream, wire: Wire) -> None:
+            await wire.head()
+            await wire.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nno")
+            rests.append(await wire.rest())
+
+        upstream = await start_upstream(decline)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(POST + b"Expect: 100-continue\r\n" + framing + b"\r\n\r\n")
+        response = await wire.message()
+        assert response.start_line == b"HTTP/1.1 " + status
+        assert (response["Connection"], response.is_whole) == ("close", True)
+        await proxied.until(lambda: rests)
+        assert rests == [b""]
+        await wire.close()
+        await proxied.until(lambda: proxied.sample("upstream_connections", state="in_use") == 0)
+        assert proxied.sample("upstream_connections", state="idle") == 0
+
+    async def test_a_client_that_does_not_wait(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n")
+        assert [(await wire.message()).status for _ in range(2)] == [100, 200]
+        assert upstream.requests[0].body == b"body"
+        assert (await wire.ask("GET", "/api")).body == b"ok"
+
+    async def test_a_client_of_http_1_0_expects_nothing(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(b"POST /upload HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        await asyncio.sleep(0.02)
+        await wire.send(b"body")
+        assert (await wire.message()).status == 200
+        assert "Expect" not in upstream.requests[0]
 
     async def test_no_body_is_asked_for_that_will_be_refused(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
@@ -854,6 +1108,76 @@ class TestExpect:
         await wire.send(b'{"comment":"x"}')
         assert (await wire.message()).status == 400
         assert simulator.received == []
+
+    async def test_a_checked_body_is_here_before_the_upstream_is_asked(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(CHECKED + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert (await wire.message()).status == 100
+        await wire.send(b"{}")
+        assert (await wire.message()).body == b"ok"
+        assert "Expect" not in upstream.requests[0]
+
+
+class TestInterimResponses:
+    """RFC 9110, 15.2: a proxy forwards them, but for those that it asked for itself."""
+
+    HINTS = b"HTTP/1.1 103 Fr\xfche Hinweise\r\nLink: </a>; rel=preload\r\nlink: </b>\r\nX-Odd: \xff\t1\r\n\r\n"
+
+    @pytest.mark.parametrize("body", [b"", b"x", b"x" * 100_000], ids=["no-body", "short", "streamed"])
+    async def test_they_are_passed_on_as_they_are(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, body: bytes
+    ) -> None:
+        gate = asyncio.Event()
+
+        async def hint(upstream: Upstream, wire: Wire) -> None:
+            for _ in range(2):
+                await upstream.request(wire)
+                await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n" + self.HINTS)
+                await gate.wait()
+                await wire.send(b"HTTP/1.1 102 Processing\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n" + OK)
+
+        upstream = await start_upstream(hint)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        for _ in range(2):
+            framing = b"Content-Length: %d\r\n\r\n" % len(body) if body else b"\r\n"
+            await wire.send(POST + framing + body)
+            hints = await wire.message()
+            assert hints.start_line == b"HTTP/1.1 103 Fr\xfche Hinweise"
+            assert hints.fields == ((b"Link", b"</a>; rel=preload"), (b"link", b"</b>"), (b"X-Odd", b"\xff\t1"))
+            gate.set()
+            processing = await wire.message()
+            assert (processing.start_line, processing.fields) == (b"HTTP/1.1 102 Processing", ())
+            response = await wire.message()
+            assert (response.body, "Link" in response) == (b"ok", False)
+        assert len(upstream.wires) == 1
+
+    @pytest.mark.parametrize(
+        "interim",
+        [
+            pytest.param(b"HTTP/1.1 103 Hints\r\n" + b"X: %b\r\n" % (b"y" * 20_000) * 4 + b"\r\n", id="too-large"),
+            pytest.param(b"HTTP/1.1 102 Processing\r\n\r\n" * 17, id="too-many"),
+            pytest.param(b"HTTP/1.1 103 Hints\r\nContent-Length: 2\r\n\r\nok", id="with-a-length"),
+            pytest.param(
+                b"HTTP/1.1 103 Hints\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", id="with-chunks"
+            ),
+        ],
+    )
+    async def test_they_are_bounded_and_have_no_body(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, interim: bytes
+    ) -> None:
+        upstream = await start_upstream(interim + OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        response = await wire.ask("POST", "/upload", body=b"x")
+        while response.status < 200:
+            response = await wire.message()
+        assert (response.status, response["X-Error-Origin"]) == (502, "proxy")
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "http_protocol_error"
 
 
 class TestResponses:
@@ -992,7 +1316,7 @@ class TestResponses:
             assert (response.status, response.body) == (200, b"")
 
     async def test_chunks(self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial) -> None:
-        """Extensions and trailers end here; what a trailer says never becomes a header field (P39)."""
+        """Extensions and trailers end here; what a trailer says never becomes a header field."""
         upstream = await start_upstream(
             b"HTTP/1.1 200 OK\r\nTrailer: Set-Cookie\r\nTransfer-Encoding: chunked\r\n\r\n"
             b"3;x=y\r\none\r\n4\r\n two\r\n0\r\nSet-Cookie: a=b\r\nLocation: /x\r\n\r\n"
@@ -1022,18 +1346,3 @@ class TestResponses:
         for _ in range(2):
             response = await wire.ask("GET", "/api/machines")
             assert (response.body, response.is_whole) == (b"first last", True)
-
-    async def test_interim_responses_are_skipped(
-        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
-    ) -> None:
-        upstream = await start_upstream(
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-            b"HTTP/1.1 102 Processing\r\n\r\n" + OK
-        )
-        proxied = await start_proxy(upstream.url)
-        wire = await dial(proxied)
-        for _ in range(2):
-            response = await wire.ask("POST", "/upload", body=b"x")
-            assert (response.status, response.body) == (200, b"ok")
-            assert "Link" not in response
-        assert len(upstream.wires) == 1

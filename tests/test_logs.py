@@ -450,10 +450,12 @@ def test_lines_of_many_threads_stay_whole() -> None:
     stream = io.StringIO()
 
     with logging_to(stream) as logger:
-        threads = [
-            threading.Thread(target=lambda: [logger.info("request", text="x" * 500) for _ in range(200)])
-            for _ in range(4)
-        ]
+
+        def write_lines() -> None:
+            for _ in range(200):
+                logger.info("request", text="x" * 500)
+
+        threads = [threading.Thread(target=write_lines) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -43,7 +43,7 @@ from proxy.core.replies import reply_of, tag_upstream_error
 from proxy.core.shapes import recognise
 from proxy.logs import logging_to
 from proxy.resources import load_catalog, load_error_codes, load_error_shapes
-from proxy.telemetry import Telemetry
+from proxy.telemetry import RELOAD_RESULTS, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +74,7 @@ METRICS = [
     ("ready", "gauge", set()),
     ("catalog_operations", "gauge", set()),
     ("log_lines_dropped", "counter", set()),
+    ("config_reloads", "counter", {"result"}),
 ]
 
 MISMATCH = CaseMismatch(Pointer("/comment"), "comment", "Comment", "Comment", Kind.NAME, True, False, (0,))  # noqa: FBT003
@@ -411,7 +412,7 @@ LABELS = {
     "status": {str(status) for status in range(100, 600)} | {"none", "other"},
     "code": {*CODES.statuses, *(failure.code for failure in Failure), "other"},
     "origin": {"upstream", "proxy"},
-    "result": set(map(str, BodyResult)),
+    "result": {*map(str, BodyResult), *RELOAD_RESULTS},
     "failure": {failure.label for failure in Failure if failure.is_upstream},
     "reason": {"connection_terminated"},
     "action": set(map(str, Action)),

@@ -145,9 +145,6 @@ class TestNoResponse:
                 b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 502, "http_protocol_error", id="version-2.0"
             ),
             pytest.param(
-                b"HTTP/1.1 103 Early Hints\r\n\r\n" * 30 + OK, 502, "http_protocol_error", id="30-interim-responses"
-            ),
-            pytest.param(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: upgrade\r\n\r\n",
                 502, "http_protocol_error", id="an-upgrade-nobody-asked-for",
             ),
@@ -358,6 +355,49 @@ class TestHalfAResponse:
         assert (await proxied.lines.event("proxy_error"))["failure"] == "connection_read_timeout"
         await proxied.until(lambda: in_use(proxied) == 0)
 
+    @pytest.mark.parametrize(
+        ("begin", "more"),
+        [
+            pytest.param(b"4\r\nhalf\r\n4;", b"x" * 100, id="a-chunk-extension"),
+            pytest.param(b"4\r\nhalf\r\n", b"0" * 100, id="zeros-in-a-chunk-size"),
+            pytest.param(b"4\r\nhalf\r\n0\r\nX-Trailer: ", b"x" * 100, id="a-trailer"),
+            pytest.param(b"4\r\nhalf\r\n0\r\n", b"X-Trailer: x\r\n", id="trailers"),
+        ],
+    )
+    async def test_framing_that_never_ends(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, begin: bytes, more: bytes
+    ) -> None:
+        """Each byte comes in time, and none of them is progress of the body (RFC 9112, 7.1)."""
+
+        async def trickle(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + begin)
+            while True:
+                await wire.send(more)
+                await asyncio.sleep(0.02)
+
+        upstream = await start_upstream(trickle)
+        proxied = await start_proxy(upstream.url, HASTY)
+        response = await ask(proxied, "GET", "/api/machines")
+        assert (response.status, response.body, response.is_whole) == (200, b"half", False)
+        event = await proxied.lines.event("proxy_error")
+        assert event["failure"] in {"connection_read_timeout", "http_protocol_error", "http_response_incomplete"}
+        await proxied.until(lambda: in_use(proxied) == 0)
+
+    async def test_empty_lines_before_a_head_that_never_end(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def trickle(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            while True:
+                await wire.send(b"\r\n")
+                await asyncio.sleep(0.02)
+
+        upstream = await start_upstream(trickle)
+        proxied = await start_proxy(upstream.url, HASTY)
+        response = await ask(proxied, "POST", "/api", body=b"x")
+        await assert_failed(proxied, response, 504, "http_response_timeout")
+
     async def test_stalled_within_an_error(self, start_proxy: StartProxy, simulator: Simulator, ask: Ask) -> None:
         proxied = await start_proxy(simulator.url, HASTY)
         response = await ask(proxied, "GET", "/_simulate/Forbidden,stall/api/machines")
@@ -520,6 +560,42 @@ class TestPool:
             response = await ask(proxied, "GET", "/api")
             assert (response.status, response.body) == (200, b"ok")
             assert "Connection" not in response
+        assert len(upstream.wires) == 2
+
+    @pytest.mark.parametrize(
+        ("answer", "connections"),
+        [
+            pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", 1, id="no-length"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 1, id="chunked"),
+            pytest.param(b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", 3, id="close"),
+            pytest.param(b"HTTP/1.0 200 OK\r\n\r\n", 3, id="http-1.0"),
+        ],
+    )
+    async def test_the_answer_to_head_ends_with_its_head(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, answer: bytes, connections: int
+    ) -> None:
+        """RFC 9112, 6.3: whatever its fields say, and so its connection may be used again."""
+        upstream = await start_upstream(answer)
+        proxied = await start_proxy(upstream.url)
+        for _ in range(3):
+            assert (await ask(proxied, "HEAD", "/api")).status == 200
+        assert len(upstream.wires) == connections
+
+    async def test_a_body_behind_the_answer_to_head_is_nobodys_answer(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        async def surplus(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            await asyncio.sleep(0.05)
+            await wire.send(OK.replace(b"ok", b"no"))
+            await upstream.request(wire)
+
+        upstream = await start_upstream(surplus)
+        proxied = await start_proxy(upstream.url)
+        for _ in range(2):
+            assert (await ask(proxied, "HEAD", "/api")).status == 200
+            await asyncio.sleep(0.15)
         assert len(upstream.wires) == 2
 
     async def test_closed_meanwhile(self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask) -> None:
@@ -845,6 +921,27 @@ class TestEgressProxy:
         assert request.start_line == b"GET http://defender.example/api/machines?$top=1 HTTP/1.1"
         assert request["Host"] == "defender.example"
         assert request["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+
+    async def test_a_tunnel_is_asked_for_with_two_fields(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """RFC 9110, 9.3.6: no more than where to, and who asks."""
+        heads: list[Message] = []
+
+        async def refuse(_upstream: Upstream, wire: Wire) -> None:
+            heads.append(await wire.head())
+            await wire.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        egress = await start_upstream(refuse)
+        monkeypatch.setenv("https_proxy", egress.url.replace("http://", "http://user:word@"))
+        proxied = await start_proxy("https://defender.example", {"upstream.proxy_from_environment": "true"})
+        response = await ask(proxied, "GET", "/api/machines", b"Authorization: Bearer S3CR3T")
+        await assert_failed(proxied, response, 502, "egress_proxy_error")
+        assert heads[0].start_line == b"CONNECT defender.example:443 HTTP/1.1"
+        assert sorted(heads[0].fields) == [
+            (b"Host", b"defender.example"),
+            (b"Proxy-Authorization", b"Basic dXNlcjp3b3Jk"),
+        ]
 
     async def test_a_scheme_may_be_left_out(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, monkeypatch: pytest.MonkeyPatch

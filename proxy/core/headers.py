@@ -30,8 +30,8 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 
-# Set anew for each leg: the authority is the upstream's, the length follows from the body, and a `100 Continue` is
-# answered by the listener, so that the upstream has nobody to send one to (RFC 9110, 10.1.1).
+# Set anew for each leg: the authority is the upstream's, the length follows from the body, and the upstream is asked
+# for a `100 Continue` only where the body is not read before (RFC 9110, 10.1.1).
 _REQUEST_FRAMING: Final = frozenset({b"host", b"content-length", b"expect"})
 _RESPONSE_FRAMING: Final = frozenset({b"content-length"})
 
