@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import io
 import json
 import os
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
+
+# What a standard output that goes to a file or a device fails with; any other error is a defect, and is shown as one.
+_CANNOT_WRITE: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
 _LAST_PORT: Final = 65535
 _PIPED_WIDTH: Final = 160
@@ -70,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _leave_stdout()
         return EXIT_FAILED
     except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
         _leave_stdout()
         print(f"defender-sidecar: cannot write the output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return EXIT_UNUSABLE

@@ -6,7 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from proxy.core.catalog import CatalogError, printable
+from proxy.core.catalog import CatalogError
+from proxy.core.text import printable
 from proxy.files import unrecorded
 from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.settings import CATALOG_FILES, Loaded, Problem, Remark, load_settings

@@ -107,11 +107,6 @@ def with_lines(problems: Iterable[CatalogProblem], folder: Path) -> tuple[Catalo
     return tuple(replace(one, line=lines.get((one.document, one.pointer), one.line)) for one in problems)
 
 
-def located(problem: CatalogProblem, folder: Path = Path()) -> str:
-    """Return `problem` as one line: FILE:LINE: pointer: message."""
-    return str(with_lines((problem,), folder)[0])
-
-
 def _bytes_of(path: Path, limit_bytes: int) -> bytes:
     about_to_read(path)
     try:

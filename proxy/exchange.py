@@ -9,7 +9,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -22,6 +22,7 @@ from proxy.core.codes import may_blame_body
 from proxy.core.coding import UndecodableError
 from proxy.core.envelope import parse_id
 from proxy.core.failure import Failure
+from proxy.core.masking import credentials_of, is_clean
 from proxy.core.model import Action, ErrorTag, Mode, Outcome, Suspect, TargetId
 from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_of
 from proxy.core.recode import Recoder, TruncatedError
@@ -64,6 +65,16 @@ class RefusedError(Exception):
         super().__init__(failure.label)
         self.failure = failure
         self.detail = detail
+
+
+class _Content(NamedTuple):
+    """What goes out of a response: fields, length, as much of the body as is here, and what rewrites the rest."""
+
+    fields: Fields
+    length: int | None
+    begun: bytes = b""
+    is_whole: bool = False
+    recoder: Recoder | None = None
 
 
 class Traffic:
@@ -401,52 +412,66 @@ class _Course:
     async def _relay(self, response: UpstreamResponse) -> web.StreamResponse:
         """Pass the upstream's response on, tagged if it is an error."""
         fields = self._relocated(headers.end_to_end_response(response.fields))
-        body, is_whole, length = b"", False, response.length
-        recoder: Recoder | None = None
         if response.status >= _FIRST_ERROR_STATUS:
-            body, is_whole = await self._error_body(response)
-            reply = await self._made_whole(response, fields, body if is_whole else None)
-            if is_whole:
-                body = reply.body
-                if body or self._request.method != "HEAD":
-                    length = len(body)
-                elif headers.values(reply.fields, b"content-type") != headers.values(fields, b"content-type"):
-                    # That of another body.
-                    length = None
-            self._tag = reply.tag
-            self._suspects = await self._suspects_of(reply.tag, response.status)
-            fields = reply.fields
+            content = await self._error_content(response, fields)
         elif self._may_page:
-            recoder = self._recoder(response.status, fields)
-            if recoder is not None or response.status == _NOT_MODIFIED:
-                # What GET answers has another length; nobody knows it before the body was read (RFC 9110, 8.6).
-                length = None
-            if recoder is not None:
-                # A part of what the upstream has would not fit to the rest of what the client got. `ETag` stays: it is
-                # what the upstream compares `If-Match` and `If-None-Match` with (RFC 9110, 13.1).
-                fields = headers.without(fields, b"accept-ranges")
-                if response.is_whole and self._request.method != "HEAD":
-                    body, is_whole = await self._rewritten(response, recoder), True
-                    length = len(body)
-        fields = self._tagged(fields)
-        outgoing = RawResponse(response.status, response.reason, fields, length, body if is_whole else b"")
+            content = await self._page_content(response, fields)
+        else:
+            content = _Content(fields, response.length)
+        whole = content.begun if content.is_whole else b""
+        outgoing = RawResponse(response.status, response.reason, self._tagged(content.fields), content.length, whole)
         if not self._is_asked_for_body and self._request.body_exists:
             # RFC 9110, 10.1.1: whether its body comes all the same is up to the client.
             outgoing.force_close()
         self._outgoing = outgoing
         self._status = response.status
-        self._response_bytes = len(body)
+        self._response_bytes = len(content.begun)
         await outgoing.prepare(self._request)
-        if not is_whole:
-            await self._stream(response, outgoing, body, recoder)
+        if not content.is_whole:
+            await self._stream(response, outgoing, content.begun, content.recoder)
         await self._while_read(outgoing.write_eof())
         return outgoing
 
-    async def _made_whole(self, response: UpstreamResponse, fields: Fields, body: bytes | None) -> Reply:
+    async def _error_content(self, response: UpstreamResponse, fields: Fields) -> _Content:
+        """Return what the client is to get of an error, and tag it."""
+        body, is_whole = await self._error_body(response)
+        is_cut = self._failure is not None
+        reply = await self._made_whole(response, fields, body if is_whole else None, is_cut=is_cut)
+        self._tag = reply.tag
+        self._suspects = await self._suspects_of(reply.tag, response.status)
+        if not is_whole or (is_cut and not reply.body):
+            # It stays as it is; of one that is cut the client has to see that it is not whole.
+            return _Content(reply.fields, response.length, body)
+        length: int | None = len(reply.body)
+        if self._request.method == "HEAD" and not reply.body:
+            media_type = headers.values(fields, b"content-type")
+            # The length of another body says nothing of this one's.
+            length = response.length if headers.values(reply.fields, b"content-type") == media_type else None
+        return _Content(reply.fields, length, reply.body, is_whole=True)
+
+    async def _page_content(self, response: UpstreamResponse, fields: Fields) -> _Content:
+        """Return what the client is to get of an answer that may link to a next page."""
+        recoder = self._recoder(response.status, fields)
+        if recoder is None:
+            return _Content(fields, None if response.status == _NOT_MODIFIED else response.length)
+        # A part of what the upstream has would not fit to the rest of what the client got. `ETag` stays: it is what the
+        # upstream compares `If-Match` and `If-None-Match` with (RFC 9110, 13.1).
+        fields = headers.without(fields, b"accept-ranges")
+        if response.is_whole and self._request.method != "HEAD":
+            body = await self._rewritten(response, recoder)
+            return _Content(fields, len(body), body, is_whole=True)
+        # Nobody knows its length before the body was read (RFC 9110, 8.6), and so neither HEAD nor 304 tells one.
+        return _Content(fields, None, recoder=recoder)
+
+    async def _made_whole(
+        self, response: UpstreamResponse, fields: Fields, body: bytes | None, *, is_cut: bool
+    ) -> Reply:
         """Return an upstream's error in the form that the client is to get; `body` is None if it is not read whole."""
         exchange, errors = self._exchange, self._settings.errors
         is_head = self._request.method == "HEAD"
-        error = ErrorResponse(response.status, response.reason, fields, body, is_head=is_head)
+        error = ErrorResponse(
+            response.status, response.reason, fields, body, is_head, is_cut, credentials_of(self._fields)
+        )
         rules = Rules(exchange.codes, exchange.shapes, exchange.catalog.names, errors.max_body_bytes)
         form = self._form if errors.normalise and not headers.forbids_transform(self._fields) else Form.KEPT
         answer = partial(answer_to, error, rules, form, own_target=new_target(), now_s=time())
@@ -546,7 +571,10 @@ class _Course:
             began = perf_counter()
 
     async def _error_body(self, response: UpstreamResponse) -> tuple[bytes, bool]:
-        """Return as much of an error's body as may be held, and whether that is all of it."""
+        """Return as much of an error's body as may be held, and whether that is all there will be.
+
+        That it stopped or broke off before its end is then known as the failure.
+        """
         limit_bytes = self._settings.errors.max_body_bytes
         pieces: list[bytes] = []
         size = 0
@@ -560,6 +588,9 @@ class _Course:
                 pieces.append(piece)
                 size += len(piece)
             return b"".join(pieces), False
+        except UpstreamError as error:
+            self._failure = error.failure
+            return b"".join(pieces), True
         finally:
             read_s = perf_counter() - began
             self._waited_s += read_s
@@ -644,7 +675,7 @@ def _request_id(fields: Fields) -> str:
     """Return the client's own ID for the request where it sent one that may stand in a header, else a new one."""
     for name in (b"x-request-id", b"client-request-id"):
         for value in headers.values(fields, name):
-            if (request_id := parse_id(value.decode("latin-1"))) is not None:
+            if (request_id := parse_id(value.decode("latin-1"))) is not None and is_clean(request_id):
                 return request_id
     return str(uuid.uuid4())
 

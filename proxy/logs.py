@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 
+from proxy.core.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -173,11 +175,7 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Escape what would steer a terminal: a text may come from a client or an upstream. JSON escapes it anyway."""
-    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _escaped(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def stdout() -> TextIO:

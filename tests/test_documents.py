@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy import documents
 from proxy.core.catalog import CatalogError, CatalogProblem
-from proxy.documents import BYTES_AT_MOST, UnreadableError, located, read_document, read_yaml, with_lines
+from proxy.documents import BYTES_AT_MOST, UnreadableError, read_document, read_yaml, with_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -314,7 +314,8 @@ paths:
 )
 def test_a_problem_has_its_line(tmp_path: Path, pointer: str, line: int) -> None:
     path = written(tmp_path, TEXT)
-    assert located(CatalogProblem(str(path), pointer, "is wrong")) == f"{path}:{line}: {pointer}: is wrong"
+    (problem,) = with_lines([CatalogProblem(str(path), pointer, "is wrong")], tmp_path)
+    assert str(problem) == f"{path}:{line}: {pointer}: is wrong"
 
 
 @pytest.mark.parametrize(("name", "bom"), [("api.json", ""), ("api.yaml", ""), ("api.json", "\ufeff")])
@@ -329,7 +330,8 @@ def test_a_problem_in_json_has_its_line(tmp_path: Path, name: str, bom: str) -> 
 
 def test_a_problem_of_a_shipped_document_is_looked_up_in_its_folder(tmp_path: Path) -> None:
     written(tmp_path, TEXT, "shipped.yaml")
-    assert located(CatalogProblem("shipped.yaml", "/paths", "is wrong"), tmp_path) == "shipped.yaml:2: /paths: is wrong"
+    (problem,) = with_lines([CatalogProblem("shipped.yaml", "/paths", "is wrong")], tmp_path)
+    assert str(problem) == "shipped.yaml:2: /paths: is wrong"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+import brotli
 import pytest
 
 from proxy.simulator import DIRECTIVES
@@ -41,7 +42,8 @@ JWT = "eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.c2lnbmF0dXJl"
 class Case:
     """A response and what becomes of it; `target` is None where the proxy makes it, `label` where it is the code.
 
-    `form` says what became of the body: `same` for every byte, `spliced` for one member more, `anew`.
+    `form` says what became of the body: `same` for every byte, `spliced` for one member more, `anew`. `wait` is what the
+    upstream has told; the client of a 429 gets a minute where that is nothing.
     """
 
     status: int
@@ -99,12 +101,16 @@ CASES = [
     case("defender-target-number", 400, {"error": {"code": "InvalidInput", "message": "x", "target": 7}}, "InvalidInput", "x"),
     case("defender-gzip", 403, gzip.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", **SAME, fields=("Content-Encoding: gzip",)),
     case("defender-deflate", 403, zlib.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", **SAME, fields=("Content-Encoding: deflate",)),
+    case("defender-br", 403, brotli.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", **SAME, fields=("Content-Encoding: br",)),
     case("defender-gzip-no-target", 403, gzip.compress(b'{"error":{"code":"Forbidden","message":"No."}}'), "Forbidden", "No.", form="spliced", fields=("Content-Encoding: gzip",)),
     case("defender-utf-16", 403, json.dumps(whole("Forbidden", "No.")).encode("utf-16"), "Forbidden", "No.", form="recoded", target=GUID, source="envelope"),
     case("defender-in-a-string", 403, json.dumps(json.dumps(whole("Forbidden", "No."))), "Forbidden", "No.", target=GUID, source="envelope"),
     case("defender-code-number", 404, {"error": {"code": 404, "message": "x"}}, "NotFound", "x", shape="odata"),
     case("defender-upper-case", 403, {"Error": {"Code": "Forbidden", "Message": "x", "Target": GUID}}, "Forbidden", "x", shape="odata", **FROM_BODY),
     case("defender-cut-off", 403, '{"error":{"code":"Forbidden","message":"The us', "Forbidden", "Reason", shape="broken_json"),
+    case("defender-latin-1", 403, json.dumps(whole("Forbidden", "Größe"), ensure_ascii=False).encode(), "Forbidden", "Größe", **SAME | {"media_type": JSON + "; charset=iso-8859-1"}),
+    case("defender-claims-utf-16", 403, json.dumps(whole("Forbidden", "abcd")), "Forbidden", "abcd", **SAME | {"media_type": JSON + "; charset=utf-16"}),
+    case("defender-wrong-byte", 403, json.dumps(whole("Forbidden", "Größe"), ensure_ascii=False).encode().replace(b"Gr", b"G\xff"), "Forbidden", "G\ufffdöße", form="recoded", target=GUID, source="envelope"),
     # Graph and OData.
     case("graph", 403, {"error": {"code": "accessDenied", "message": "x", "innerError": {"date": "d", "request-id": GUID}}}, "accessDenied", "x", form="spliced", **FROM_BODY, **OTHER),
     case("graph-lower-case", 404, {"error": {"code": "itemNotFound", "message": "x", "innererror": {"request-id": GUID}}}, "itemNotFound", "x", form="spliced", **FROM_BODY, **OTHER),
@@ -147,6 +153,7 @@ CASES = [
     case("html-as-json", 502, "<html><title>x</title></html>", "BadGateway", "x", shape="html", **OTHER),
     case("html-no-words", 504, "<html></html>", "GatewayTimeout", "Reason", **HTML, **OTHER),
     case("html-script", 403, "<html><script>var title='<title>no</title>'</script><title>yes</title>", "Forbidden", "yes", **HTML),
+    case("html-tag-that-never-ends", 502, "<html><title>x</title><" + "a" * 30_000, "BadGateway", "x", **HTML, **OTHER),
     case("xml-storage", 403, f"<?xml version='1.0'?><Error><Code>AuthFailed</Code><Message>x</Message><RequestId>{GUID}</RequestId></Error>", "AuthFailed", "x", **XML, **FROM_BODY, **OTHER),
     case("xml-atom", 404, "<m:error xmlns:m='m'><m:code>Gone</m:code><m:message>x</m:message></m:error>", "Gone", "x", **XML, **OTHER),
     case("xml-soap", 500, "<s:Envelope><s:Body><s:Fault><faultcode>s:Server</faultcode><faultstring>x</faultstring></s:Fault></s:Body></s:Envelope>", "s:Server", "x", **XML, **OTHER),
@@ -164,12 +171,25 @@ CASES = [
     case("binary", 500, b"\x00\x01\x02\x03", "InternalServerError", "Reason", shape="binary", media_type="application/octet-stream"),
     case("empty", 405, b"", "MethodNotAllowed", "Reason", shape="empty", **OTHER, fields=("Allow: POST",)),
     case("empty-header-id", 500, b"", "InternalServerError", "Reason", shape="empty", fields=("request-id: " + GUID,), target=GUID, source="header"),
-    case("gzip-damaged", 500, gzip.compress(b"x" * 1000)[:20], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: gzip",)),
+    case("html-br", 502, brotli.compress(b"<html><title>x</title></html>"), "BadGateway", "x", **HTML, **OTHER, fields=("Content-Encoding: br", "ETag: x")),
+    case("br-damaged", 500, brotli.compress(b"x" * 1000)[:-1], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: br",)),
+    case("json-called-gzip", 403, json.dumps(whole("Forbidden", "No.")).encode(), "Forbidden", "No.", form="recoded", target=GUID, source="envelope", fields=("Content-Encoding: gzip",)),
+    case("gzip-called-nothing", 403, gzip.compress(json.dumps(whole("Forbidden", "No.")).encode()), "Forbidden", "No.", form="recoded", target=GUID, source="envelope"),
+    case("gzip-of-nothing", 500, b"", "InternalServerError", "Reason", shape="empty", fields=("Content-Encoding: gzip",)),
+    case("errors-of-text", 400, {"errors": ["No such thing."]}, "BadRequest", "No such thing.", shape="errors"),
+    case("msg", 400, {"msg": "No such thing."}, "BadRequest", "No such thing.", shape="gateway"),
+    case("gzip-damaged", 500, gzip.compress(bytes(range(256)))[:20], "InternalServerError", "Reason", shape="binary", fields=("Content-Encoding: gzip",)),
     # Throttling.
     case("throttled-quota", 429, whole("429", "API calls quota exceeded! maximum allowed 45 per 00:01:00"), "429", "API calls quota exceeded! maximum allowed 45 per 00:01:00", **SAME, label="TooManyRequests", wait=60),
     case("throttled-seconds", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=("Retry-After: 20",), wait=20),
     case("throttled-date", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=("Date: " + formatdate(0, usegmt=True), "Retry-After: " + formatdate(90, usegmt=True)), wait=90),
     case("throttled-empty", 429, b"", "TooManyRequests", "Reason", shape="empty", fields=("x-ms-retry-after-ms: 2500",), wait=3),
+    case("throttled-silent", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=("Retry-After: -5",)),
+    case("throttled-too-long", 429, whole("TooManyRequests", "Try again in 4 seconds"), "TooManyRequests", "Try again in 4 seconds", **SAME, fields=("Retry-After: 99999999",), wait=4),
+    case("throttled-policy", 429, whole("TooManyRequests", "x"), "TooManyRequests", "x", **SAME, fields=('RateLimit: "default";r=0;t=4',), wait=4),
+    case("throttled-calls", 429, "exceeded 45 calls per minute", "TooManyRequests", "exceeded 45 calls per minute", **TEXT, wait=60),
+    case("timeout", 503, "upstream request timeout after 30 seconds", "ServiceUnavailable", "upstream request timeout after 30 seconds", **TEXT, **OTHER),
+    case("unusable-wait", 503, "no healthy upstream", "ServiceUnavailable", "no healthy upstream", **TEXT, **OTHER, fields=("Retry-After: soon",)),
     case("throttled-page", 503, "<html><title>Busy</title></html>", "TooManyRequests", "Busy", **HTML, fields=("Retry-After: 5",), wait=5),
 ]  # fmt: skip
 
@@ -197,12 +217,14 @@ async def test_an_error_in_the_wild(
     assert response["X-Error-Code"] == response["x-ms-error-code"] == given.code
     assert response["X-Kept"] == "as it is"
     assert int(response["Content-Length"]) == len(response.body)
-    assert response.values("Retry-After") == ([] if given.wait is None else [str(given.wait)])
+    wait = 60 if given.wait is None and given.status == 429 else given.wait
+    assert response.values("Retry-After") == ([] if wait is None else [str(wait)])
 
     content = response.body
     if "Content-Encoding" in response:
         assert given.form == "same"
-        content = zlib.decompress(content, wbits=47)
+        is_brotli = response["Content-Encoding"] == "br"
+        content = brotli.decompress(content) if is_brotli else zlib.decompress(content, wbits=47)
     error = json.loads(content.decode("utf-8-sig"))["error"]
     assert (error["code"], error["message"], error["target"]) == (given.code, given.message, target)
     assert JWT not in content.decode()
@@ -324,6 +346,63 @@ async def test_what_may_not_be_transformed_is_passed_on(
     assert (response["X-Error-Code"], response["X-Target-Source"]) == ("Unauthorized", "proxy")
 
 
+OPAQUE = "opaqueTokenOfThisVeryRequest"
+CARRIED = (b"Authorization: Bearer " + OPAQUE.encode(), b"Cookie: session=cookieOfThisRequest")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param({"error": OPAQUE}, "Unauthorized", id="code"),
+        pytest.param({"error": JWT, "error_codes": [1]}, "Unauthorized", id="token-for-a-code"),
+        pytest.param({"message": f"No {OPAQUE} here", "requestId": OPAQUE}, "Unauthorized", id="message-and-target"),
+        pytest.param({"message": "x", "requestId": JWT}, "Unauthorized", id="token-for-a-target"),
+        pytest.param(
+            {"message": "x", "password": 1234567, "a": {"sessionToken": [OPAQUE]}}, "Unauthorized", id="original"
+        ),
+        pytest.param(
+            {"error": {"code": "Denied", "message": "x", "target": OPAQUE, "details": [{OPAQUE: OPAQUE}]}},
+            "Denied",
+            id="envelope",
+        ),
+        pytest.param(f"<html><title>{OPAQUE}</title>cookieOfThisRequest", "Unauthorized", id="page"),
+        pytest.param('{"message": "cookieOfThisRequest", "code": "' + OPAQUE + '", "a', "Unauthorized", id="cut-off"),
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "application/problem+json"])
+async def test_what_the_request_carried_is_not_repeated(
+    start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, body: object, code: str, accept: str
+) -> None:
+    sent = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    head = f"HTTP/1.1 401 No {OPAQUE}\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+    upstream = await start_upstream(head.encode() + sent)
+    proxied = await start_proxy(upstream.url)
+    response = await ask(proxied, "GET", "/api/machines", *CARRIED, f"Accept: {accept}".encode())
+    assert (response["X-Error-Code"], response["X-Target-Source"]) == (code, "proxy")
+    event = await proxied.lines.event("upstream_error")
+    assert (event["error_code"], event["target_id"]) == (code, response["X-Target-Id"])
+    told = response.body.decode() + json.dumps(event) + response["X-Target-Id"]
+    for secret in (OPAQUE, JWT, "cookieOfThisRequest", "1234567"):
+        assert secret not in told
+
+
+async def test_the_envelope_is_passed_on_as_it_is_and_told_without_secrets(
+    start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+) -> None:
+    body = json.dumps(whole(OPAQUE, f"No {OPAQUE} here")).encode()
+    upstream = await start_upstream(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    proxied = await start_proxy(upstream.url)
+    response = await ask(proxied, "GET", "/api/machines", *CARRIED)
+    assert (response.body, response["X-Error-Code"], response["X-Target-Id"]) == (body, "Forbidden", GUID)
+    event = await proxied.lines.event("upstream_error")
+    assert (event["error_code"], event["error_message"]) == ("Forbidden", "No *** here")
+
+
+async def test_a_token_is_no_request_id(proxied: Proxied, ask: Ask) -> None:
+    response = await ask(proxied, "GET", "/api/machines", f"X-Request-Id: {JWT}".encode())
+    assert MADE_HERE.fullmatch(response["X-Request-Id"])
+
+
 async def test_switched_off_nothing_is_rewritten_and_everything_tagged(
     start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
 ) -> None:
@@ -383,12 +462,31 @@ class TestBadInput:
         assert (head.status, head["X-Error-Code"], head["Retry-After"]) == (503, "other", "9")
         assert await wire.reader.readexactly(5000)
 
-    async def test_one_that_stalls_is_an_error_of_the_upstream_leg(
-        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
+    @pytest.mark.parametrize(
+        ("ending", "failure"), [("stall", "connection_read_timeout"), ("truncate", "http_response_incomplete")]
+    )
+    async def test_one_that_is_cut_keeps_its_status_and_counts_as_other(
+        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask, ending: str, failure: str
     ) -> None:
         proxied = await start_proxy(simulator.url, {"upstream.idle_timeout_s": "0.2"})
+        response = await ask(
+            proxied, "GET", "/api/machines", f"X-Simulate: TooManyRequests, retry-after=7, {ending}".encode()
+        )
+        assert (response.status, response["Retry-After"], response.is_whole) == (429, "7", True)
+        assert response.error["code"] == response["X-Error-Code"] == "TooManyRequests"
+        assert response["X-Error-Origin"] == "upstream"
+        event = await proxied.lines.event("proxy_error")
+        assert (event["failure"], event["status"], event["origin"]) == (failure, 429, "upstream")
+        assert proxied.sample("errors_total", code="other", status="429", origin="upstream") == 1
+        assert proxied.sample("upstream_failures_total", failure=failure) == 1
+        assert proxied.sample("throttled_total", operation="listMachines") == 1
+
+    async def test_one_that_stalls_and_has_to_stay_as_it_is_ends_the_connection(
+        self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
+    ) -> None:
+        proxied = await start_proxy(simulator.url, {"upstream.idle_timeout_s": "0.2", "errors.normalise": "false"})
         response = await ask(proxied, "GET", "/api/machines", b"X-Simulate: shape=graph, stall")
-        assert (response.status, response.error["code"]) == (504, "GatewayTimeout")
+        assert (response.status, response["X-Error-Origin"], response.is_whole) == (403, "upstream", False)
 
     async def test_one_that_stalls_behind_the_limit_ends_the_connection(
         self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
@@ -428,7 +526,8 @@ def read_as_a_client(response: Message) -> tuple[str, str, str]:
     """Return code, message and target: all that this client knows of errors."""
     content = response.body
     if "Content-Encoding" in response:
-        content = zlib.decompress(content, wbits=47)
+        is_brotli = response["Content-Encoding"] == "br"
+        content = brotli.decompress(content) if is_brotli else zlib.decompress(content, wbits=47)
     error = json.loads(content.decode("utf-8-sig"))["error"]
     return error["code"], error["message"], error["target"]
 

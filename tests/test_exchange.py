@@ -185,7 +185,7 @@ class TestErrors:
             pytest.param("429", "TooManyRequests", "429", id="numeric"),
             pytest.param("Brand-New", "other", "Brand-New", id="unheard-of"),
             pytest.param("two words", "other", "other", id="not-visible"),
-            pytest.param("x\\r\\nSet-Cookie: a=b", "other", "other", id="a-new-line"),
+            pytest.param("x\\r\\nX-Forged: 1", "other", "other", id="a-new-line"),
             pytest.param("x" * 200, "other", "other", id="long"),
         ],
     )
@@ -233,14 +233,14 @@ class TestErrors:
     @pytest.mark.parametrize(
         "coded",
         [
-            pytest.param((b"br", b"\x0b\x02\x80hello\x03"), id="unknown-coding"),
-            pytest.param((b"gzip", gzip.compress(b" " * 10_000_000)), id="bomb"),
+            pytest.param((b"zstd", b"\x28\xb5\x2f\xfd", "Forbidden"), id="unknown-coding"),
+            pytest.param((b"gzip", gzip.compress(b" " * 10_000_000), "other"), id="bomb"),
         ],
     )
     async def test_an_error_that_cannot_be_decoded_is_passed_on_as_it_is(
-        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, coded: tuple[bytes, bytes]
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, coded: tuple[bytes, bytes, str]
     ) -> None:
-        coding, body = coded
+        coding, body, code = coded
         upstream = await start_upstream(
             b"HTTP/1.1 403 Forbidden\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n%b"
             % (coding, len(body), body)
@@ -248,7 +248,7 @@ class TestErrors:
         proxied = await start_proxy(upstream.url)
         response = await ask(proxied, "GET", "/api/machines")
         assert (response.status, response.body) == (403, body)
-        assert response["X-Error-Code"] == "Forbidden"
+        assert response["X-Error-Code"] == code
 
     async def test_names_of_the_fields_can_be_chosen(
         self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
@@ -509,8 +509,8 @@ class TestExplaining:
         assert (response.status, response["X-Error-Origin"]) == (400, "upstream")
         event = await proxied.lines.event("upstream_error")
         assert event["suspects"] == [
-            {"suspicion": "unknown_name", "pointer": "/IsolatonType", "got": "", "expected": ["IsolationType"]},
-            {"suspicion": "unknown_name", "pointer": "/Zzz", "got": "", "expected": []},
+            {"suspicion": "unknown_name", "pointer": "/IsolatonType", "expected": ["IsolationType"]},
+            {"suspicion": "unknown_name", "pointer": "/Zzz", "expected": []},
             {"suspicion": "wrong_type", "pointer": "/Comment", "got": "number", "expected": ["string"]},
         ]
         assert event["help"].keys() == {"cause", "remedy", "page", "operation_page"}
@@ -641,7 +641,7 @@ class TestWhatIsChecked:
             pytest.param((JSON,), b"[" * 100_000, "unreadable", id="deep"),
             pytest.param((JSON,), b'{"a":' * 5000 + b"1" + b"}" * 5000, "unreadable", id="deep-and-whole"),
             pytest.param((JSON, b"Content-Encoding: gzip"), WRONG, "unreadable", id="not-the-gzip-it-claims"),
-            pytest.param((JSON, b"Content-Encoding: br"), WRONG, "unreadable", id="unknown-coding"),
+            pytest.param((JSON, b"Content-Encoding: zstd"), WRONG, "unreadable", id="unknown-coding"),
             pytest.param((b"Content-Type: text/plain",), b"comment: x", "not_json", id="plain-text"),
             pytest.param((), b"comment=x", "not_json", id="no-type-and-no-json"),
             pytest.param((b"Content-Type: application/octet-stream",), WRONG, "not_json", id="octets"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
 from proxy.core.model import JsonValue, RouteTemplate
+from proxy.core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,11 +93,6 @@ class CatalogProblem:
         """Return the problem as one line, whatever its parts hold."""
         place = self.document if self.line is None else f"{self.document}:{self.line}"
         return printable(": ".join(filter(None, (place, self.pointer, self.message))))
-
-
-def printable(text: str) -> str:
-    """Return `text` with what would steer a terminal or break the line escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class CatalogError(Exception):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
     from proxy.core.model import Fields
 
@@ -214,11 +214,6 @@ def as_token(text: str) -> str:
     if _TOKEN.fullmatch(text) and "%" not in text:
         return text
     return quote(text, safe=_LEFT_UNESCAPED, errors="surrogatepass")
-
-
-def is_token(text: str, *, names: Collection[str] = ()) -> bool:
-    """Whether `text` can name a header field and is none of `names` (in lower case)."""
-    return _TOKEN.fullmatch(text) is not None and text.lower() not in names
 
 
 def is_json_media_type(media_type: str) -> bool:

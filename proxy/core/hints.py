@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from proxy.core.casing import Shape, examine, fold
 from proxy.core.jsontext import pointer_token
 from proxy.core.model import CaseMismatch, JsonValue, Kind, Pointer, Suspect, Suspicion
+from proxy.core.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,7 @@ def suspects(document: JsonValue, shape: Shape) -> tuple[Suspect, ...]:
 
 def fix_of(mismatch: CaseMismatch) -> str:
     """Return what is to be done about `mismatch`, long spellings shortened."""
-    got, expected = _shortened(mismatch.got), mismatch.expected
+    got, expected = shortened(mismatch.got, _SHOWN_LENGTH_AT_MOST), mismatch.expected
     if mismatch.kind is Kind.VALUE:
         return f"write '{expected}' for '{got}'"
     if mismatch.conflict:
@@ -173,7 +174,3 @@ def _type_of(value: JsonValue) -> str:
         case None:
             return "null"
     return "number"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN_LENGTH_AT_MOST else text[: _SHOWN_LENGTH_AT_MOST - 1] + "…"

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.core import headers
 from proxy.core.accept import PROBLEM
-from proxy.core.codes import reason_phrase
-from proxy.core.coding import DecodedTooLargeError, UndecodableError, UnknownCodingError, decoded
+from proxy.core.codes import OTHER, reason_phrase
+from proxy.core.coding import DecodedTooLargeError, UndecodableError, UnknownCodingError, decoded, salvaged
 from proxy.core.envelope import render_envelope
 from proxy.core.jsontext import with_members
 from proxy.core.masking import masked, masked_document
 from proxy.core.model import Reply
 from proxy.core.replies import tag_upstream_error
 from proxy.core.shapes import BINARY, EMPTY, Recognised, recognise
+from proxy.core.throttling import with_wait
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from proxy.core.codes import ErrorCodes
+    from proxy.core.masking import Secrets
     from proxy.core.model import ErrorTag, Fields, JsonValue, TargetId
     from proxy.core.shapes import Shapes
 
@@ -32,12 +34,15 @@ _JSON_IN_UTF_8: Final = b"application/json; charset=utf-8"
 ORIGINAL_AT_MOST: Final = 8192
 """How many characters of JSON the original takes in `innererror`; of a longer one, its beginning is kept as text."""
 
+_PROBLEM: Final = "problem"
 _EXCERPT_AT_MOST: Final = 2048
 # What is longer than this is not masked to its end, only to be cut off then.
 _MASKED_AT_MOST: Final = 2 * ORIGINAL_AT_MOST
 _MEDIA_TYPE_AT_MOST: Final = 128
 _DETAILS_AT_MOST: Final = 100
 
+# Of problem details that a sender wrote, what nobody else can know.
+_KEPT: Final = ("type", "title", "instance")
 # Members of problem details (RFC 9457, 3.1), and what other shapes are told by: an extension is called otherwise.
 _NO_EXTENSIONS: Final = frozenset(
     {"type", "title", "status", "detail", "instance", "code", "message", "target", "details", "error", "fault"}
@@ -65,48 +70,76 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An upstream's error as it came, hop-by-hop fields left out; `body` is None where it could not be read whole."""
+    """An upstream's error as it came, hop-by-hop fields left out.
+
+    `body` is None where there is more of it than may be held; `is_cut` says that it stopped, or broke off, before its
+    end. `secrets` are the credentials that the request carried.
+    """
 
     status: int
     reason: str
     fields: Fields
     body: bytes | None
     is_head: bool = False
+    is_cut: bool = False
+    secrets: Secrets = ()
 
 
 def answer_to(response: ErrorResponse, rules: Rules, form: Form, *, own_target: TargetId, now_s: float) -> Reply:
-    """Return what the client gets of `response`, and its tag; the body is empty where `response.body` is None.
+    """Return what the client gets of `response`, and its tag.
 
-    `own_target` is for an error that has no ID of its own, `now_s` the time since the epoch.
+    The body is empty where `response.body` is None, and where a body that is cut stays as it is. Such errors count as
+    `other`. `own_target` is for an error that has no ID of its own, `now_s` the time since the epoch.
     """
-    content, found = None, None
-    if response.body is not None:
-        content, found = _read(response.body, response.fields, rules)
+    readable, content, found = _read(response, rules)
     tag = tag_upstream_error(
-        response.status, response.reason, response.fields, found, codes=rules.codes, own_target=own_target, now_s=now_s
-    )
+        response.status, response.reason, response.fields, found,
+        codes=rules.codes, own_target=own_target, now_s=now_s, secrets=response.secrets,
+    )  # fmt: skip
+    if response.is_cut:
+        tag = replace(tag, label=OTHER)
     if form is Form.KEPT:
-        return Reply(response.status, response.reason, response.fields, response.body or b"", tag)
+        return Reply(response.status, response.reason, response.fields, _kept_body(response), tag)
     if response.is_head:
-        fields = _of_head(with_wait(response.fields, tag), form)
+        fields = _of_head(with_wait(response.status, response.fields, tag.retry_after_s), form)
         return Reply(response.status, response.reason, fields, b"", tag)
     if found is None:
-        return Reply(response.status, response.reason, with_wait(response.fields, tag), b"", tag)
-    return normalise(response, content, found, tag, form)
+        fields = with_wait(response.status, response.fields, tag.retry_after_s)
+        return Reply(response.status, response.reason, fields, _kept_body(response), tag)
+    return normalise(readable, content, found, tag, form)
 
 
-def _read(body: bytes, fields: Fields, rules: Rules) -> tuple[bytes | None, Recognised]:
-    """Return the content of `body`, None where its codings hide it, and what it says.
+def _kept_body(response: ErrorResponse) -> bytes:
+    """Return the body that goes out whole if it stays as it is; one that is cut has to be seen to be."""
+    return b"" if response.is_cut else response.body or b""
 
-    Content that is damaged is nothing that a client could read either, and so it is content that says nothing.
+
+def _read(response: ErrorResponse, rules: Rules) -> tuple[ErrorResponse, bytes | None, Recognised | None]:
+    """Return the response, its content, None where codings hide it, and what that says, None where it is too much.
+
+    A body that is not in the coding that it claims could be read by no client: what can be read of it takes its place.
     """
+    body, fields = response.body, response.fields
+    if body is None:
+        return response, None, None
+    codings = headers.joined(fields, b"content-encoding")
+    media_type = headers.joined(fields, b"content-type")
     try:
-        content = decoded(body, headers.joined(fields, b"content-encoding"), limit_bytes=rules.limit_bytes)
-    except (UnknownCodingError, DecodedTooLargeError):
-        return None, Recognised(BINARY)
+        content = decoded(body, codings, limit_bytes=rules.limit_bytes) if body else b""
+    except UnknownCodingError:
+        return response, None, Recognised(BINARY)
+    except DecodedTooLargeError:
+        return response, None, None
     except UndecodableError:
-        return body, Recognised(BINARY)
-    return content, recognise(content, headers.joined(fields, b"content-type"), rules.shapes, rules.names)
+        content = b""
+    found = recognise(content, media_type, rules.shapes, rules.names, response.secrets)
+    if not body or (content and found.shape != BINARY):
+        return response, content, found
+    content = salvaged(body, codings, limit_bytes=rules.limit_bytes)
+    found = recognise(content, media_type, rules.shapes, rules.names, response.secrets)
+    if found.shape in {BINARY, EMPTY}:
+        return response, body, Recognised(BINARY)
+    return replace(response, body=content, fields=headers.of_another_body(fields)), content, found
 
 
 def normalise(
@@ -119,23 +152,21 @@ def normalise(
     reason and all fields stay but those that tell of the former body's bytes; a wait becomes `Retry-After` in seconds.
     What is in a coding that cannot be undone, or marked `no-transform`, keeps its body. Doing it twice changes nothing.
     """
-    fields = with_wait(response.fields, tag)
-    kept = Reply(response.status, response.reason, fields, response.body or b"", tag)
+    fields = with_wait(response.status, response.fields, tag.retry_after_s)
+    kept = Reply(response.status, response.reason, fields, _kept_body(response), tag)
     if content is None or headers.forbids_transform(fields):
         return kept
     if form is Form.PROBLEM:
-        return kept if _is_problem(found, tag, fields) else _as_problem(response, fields, found, tag)
+        if _is_problem(found, tag, fields):
+            return kept
+        if (body := _completed_problem(response, content, found, tag)) is not None:
+            fields = _negotiated(headers.of_another_body(fields))
+            return Reply(response.status, response.reason, fields, body, tag)
+        return _as_problem(response, fields, found, tag)
     body, media_type = _as_envelope(response, content, found, tag)
     if body is None:
-        return kept
+        return replace(kept, body=response.body or b"")
     return Reply(response.status, response.reason, headers.of_another_body(fields, media_type), body, tag)
-
-
-def with_wait(fields: Fields, tag: ErrorTag) -> Fields:
-    """Return `fields` with the wait that the upstream asks for as `Retry-After` in seconds (RFC 9110, 10.2.3)."""
-    if tag.retry_after_s is None:
-        return fields
-    return headers.set_in_place(fields, b"Retry-After", b"%d" % tag.retry_after_s)
 
 
 def _of_head(fields: Fields, form: Form) -> Fields:
@@ -178,7 +209,7 @@ def _as_envelope(
             return with_members(in_utf_8, ("error",), lacking), _JSON_IN_UTF_8
         return (with_members(content, ("error",), lacking), None) if lacking else (None, None)
     original = _original(response, found)
-    return render_envelope(tag.code, _message(response, tag), tag.target_id, _details(found), original), _JSON
+    return render_envelope(tag.code, _message(response, tag), tag.target_id, _details(response, found), original), _JSON
 
 
 def _error_with_room(found: Recognised, tag: ErrorTag) -> Mapping[str, JsonValue] | None:
@@ -190,15 +221,26 @@ def _error_with_room(found: Recognised, tag: ErrorTag) -> Mapping[str, JsonValue
 
 
 def _message(response: ErrorResponse, tag: ErrorTag) -> str:
-    return tag.message or response.reason or reason_phrase(response.status) or str(response.status)
+    return (
+        tag.message
+        or masked(response.reason, response.secrets)
+        or reason_phrase(response.status)
+        or str(response.status)
+    )
 
 
-def _details(found: Recognised) -> list[Any]:
-    """Return the further errors, masked; none where they are too long to be repeated."""
-    if not _is_short(found):
-        return []
-    shown: list[Any] = masked_document(list(found.details[:_DETAILS_AT_MOST]))
-    return shown if len(json.dumps(shown)) <= ORIGINAL_AT_MOST else []
+def _details(response: ErrorResponse, found: Recognised) -> list[Any]:
+    """Return the further errors, masked: the first ones, as far as there is room, and how many are left out."""
+    shown: list[Any] = []
+    room = ORIGINAL_AT_MOST
+    for detail in found.details[:_DETAILS_AT_MOST]:
+        room -= len(json.dumps(detail))
+        if room < 0:
+            break
+        shown.append(masked_document(detail, response.secrets))
+    if omitted := len(found.details) - len(shown):
+        shown.append({"code": "DetailsOmitted", "message": f"{omitted} more are left out here."})
+    return shown
 
 
 def _is_short(found: Recognised) -> bool:
@@ -210,15 +252,15 @@ def _original(response: ErrorResponse, found: Recognised) -> Mapping[str, JsonVa
     if found.shape == EMPTY:
         return None
     if isinstance(found.document, dict) and _is_short(found):
-        document: dict[str, JsonValue] = masked_document(found.document)
+        document: dict[str, JsonValue] = masked_document(found.document, response.secrets)
         if len(json.dumps(document)) <= ORIGINAL_AT_MOST:
             return document
     original: dict[str, JsonValue] = {}
     if media_type := headers.joined(response.fields, b"content-type"):
-        original["contentType"] = masked(media_type)[:_MEDIA_TYPE_AT_MOST]
+        original["contentType"] = masked(media_type, response.secrets)[:_MEDIA_TYPE_AT_MOST]
     if found.shape == BINARY or found.text is None:
         return original | {"bytes": len(response.body or b"")}
-    content = masked(found.text[:_MASKED_AT_MOST]).strip()
+    content = masked(found.text[:_MASKED_AT_MOST], response.secrets).strip()
     return original | {"content": content if len(content) <= _EXCERPT_AT_MOST else content[:_EXCERPT_AT_MOST] + "…"}
 
 
@@ -231,16 +273,37 @@ def _is_problem(found: Recognised, tag: ErrorTag, fields: Fields) -> bool:
     return False
 
 
+def _completed_problem(response: ErrorResponse, content: bytes, found: Recognised, tag: ErrorTag) -> bytes | None:
+    """Return problem details with the members that they lack, every other byte kept; None where they are none."""
+    document, text = found.document, found.text
+    if found.shape != _PROBLEM or not isinstance(document, dict) or text is None or not text.lstrip().startswith("{"):
+        return None
+    lacking = {"code": tag.code, "target": tag.target_id}
+    if any(document.get(name) not in (None, "", value) for name, value in lacking.items()):
+        return None
+    if not headers.is_json_media_type(headers.joined(response.fields, b"content-type")) or content != text.encode():
+        return None
+    told = {"title": _title(response.status, response.reason), "detail": _message(response, tag)}
+    lacking |= {name: value for name, value in told.items() if document.get(name) is None}
+    return with_members(content, (), {name: value for name, value in lacking.items() if document.get(name) != value})
+
+
+def _title(status: int, reason: str) -> str:
+    """Return the title of problems of the type about:blank: the status' phrase (RFC 9457, 4.2.1)."""
+    return reason_phrase(status) or reason or str(status)
+
+
 def _as_problem(response: ErrorResponse, fields: Fields, found: Recognised, tag: ErrorTag) -> Reply:
-    own: Mapping[str, JsonValue] = {}
+    own: Mapping[str, str] = {}
     extensions: dict[str, JsonValue] = {}
     if (error := _error_with_room(found, tag)) is not None:
-        extensions = _extensions(error) if _is_short(found) else {}
+        extensions = _extensions(error, response.secrets) if _is_short(found) else {}
     else:
         original = _original(response, found)
-        if isinstance(found.document, dict) and {"type", "title", "instance"} & found.document.keys():
-            own = found.document
-        if details := _details(found):
+        if isinstance(found.document, dict):
+            texts = {name: found.document[name] for name in _KEPT if _is_short_text(found.document.get(name))}
+            own = {name: masked(text, response.secrets) for name, text in texts.items()}
+        if details := _details(response, found):
             extensions["details"] = details
         if original:
             extensions["innererror"] = original
@@ -254,23 +317,21 @@ def _problem(
     reason: str,
     tag: ErrorTag,
     detail: str,
-    own: Mapping[str, JsonValue],
+    own: Mapping[str, str],
     extensions: Mapping[str, JsonValue],
 ) -> bytes:
-    """Return problem details; of `own`, which is such a document, the members that nobody else can know are kept."""
-    # RFC 9457, 4.2.1: of the type about:blank the title is the status' phrase.
-    title = reason_phrase(status) or reason or str(status)
-    kept = {name: masked(own[name]) for name in ("type", "title", "instance") if _is_short_text(own.get(name))}
-    document: dict[str, JsonValue] = {"type": "about:blank", "title": title, "status": status, "detail": detail, **kept}
+    """Return problem details; `own` are the members that nobody but their sender can know."""
+    title = _title(status, reason)
+    document: dict[str, JsonValue] = {"type": "about:blank", "title": title, "status": status, "detail": detail, **own}
     return json.dumps({**document, "code": tag.code, "target": tag.target_id, **extensions}).encode()
 
 
-def _extensions(error: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def _extensions(error: Mapping[str, JsonValue], secrets: Secrets = ()) -> dict[str, JsonValue]:
     """Return the members of an envelope's error beside code, message and target, as far as they may be extensions."""
     rest = {name: value for name, value in error.items() if name.lower() not in _NO_EXTENSIONS}
     if isinstance(error.get("details"), list):
         rest["details"] = error["details"]
-    extensions: dict[str, JsonValue] = masked_document(rest)
+    extensions: dict[str, JsonValue] = masked_document(rest, secrets)
     return extensions
 
 

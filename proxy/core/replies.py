@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.core import headers
 from proxy.core.codes import INVALID_REQUEST_BODY, MISSING_REQUIRED_PARAMETER, OTHER, ErrorCodes, reason_phrase
 from proxy.core.envelope import parse_id, render_envelope
-from proxy.core.masking import masked
+from proxy.core.masking import is_clean, masked
 from proxy.core.model import (
     CaseMismatch,
     ErrorCode,
@@ -22,12 +22,14 @@ from proxy.core.model import (
     TargetSource,
     Unfixable,
 )
+from proxy.core.text import shortened
 from proxy.core.throttling import THROTTLING_STATUSES, quota_facts, wait_s
 
 if TYPE_CHECKING:
     from proxy.core.catalog import Operation
     from proxy.core.check import Checked
     from proxy.core.failure import Failure
+    from proxy.core.masking import Secrets
     from proxy.core.model import UnknownName
     from proxy.core.shapes import Recognised
 
@@ -37,7 +39,11 @@ TARGET_FIELDS: Final = (b"x-ms-request-id", b"request-id", b"x-ms-correlation-re
 _STATUS: Final = re.compile("[45][0-9]{2}")
 _NAMED_AT_MOST: Final = 10
 _DETAILS_AT_MOST: Final = 1000
+# RFC 9110, 5.6.4: a quoted string.
+_DESCRIPTION: Final = re.compile(r'(?i)\berror_description="((?:[^"\\]|\\.)*)"')
+_QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _NAME_LENGTH_AT_MOST: Final = 64
+_POINTER_LENGTH_AT_MOST: Final = 256
 _MESSAGE_LENGTH_AT_MOST: Final = 4096
 
 _WHY_NOT_FIXED: Final = {
@@ -73,7 +79,7 @@ def refuse(operation: Operation, checked: Checked, target: TargetId) -> Reply:
         for name in checked.findings.unknown
         if name.near
     ]
-    names = [_shortened(pointer, 4) for pointer in checked.names]
+    names = [shortened(pointer, _POINTER_LENGTH_AT_MOST) for pointer in checked.names]
     tag = ErrorTag(code, code, message, target, TargetSource.PROXY, Origin.PROXY)
     return _own_reply(400, "http_request_denied", tag, render_envelope(code, message, target, details, names=names))
 
@@ -94,58 +100,82 @@ def tag_upstream_error(
     codes: ErrorCodes,
     own_target: TargetId,
     now_s: float,
+    secrets: Secrets = (),
 ) -> ErrorTag:
     """Return the tag of an upstream's response from 400 up.
 
     `found` is what its body says, None where that could not be read whole; `own_target` is used when the response has
-    no ID of its own; `now_s` is the time since the epoch.
+    no ID of its own; `now_s` is the time since the epoch; `secrets` are what the request carried.
     """
     message = found.message or "" if found else ""
     retry_after_s = wait_s(status, fields, message, now_s=now_s)
     throttled = status in THROTTLING_STATUSES and (status == HTTPStatus.TOO_MANY_REQUESTS or retry_after_s is not None)
     if found is None or found.envelope is None:
-        message = message or reason or reason_phrase(status) or f"The upstream answered with status {status}."
+        message = (
+            message
+            or _challenge(fields)
+            or reason
+            or reason_phrase(status)
+            or f"The upstream answered with status {status}."
+        )
     candidates: list[tuple[TargetId | None, TargetSource]] = []
     if found is not None:
         is_own = found.envelope is not None and found.envelope.target is not None
         candidates.append((found.target, TargetSource.ENVELOPE if is_own else TargetSource.BODY))
     candidates += [
-        (parse_id(value.decode("latin-1")), TargetSource.HEADER)
+        (parse_id(value), TargetSource.HEADER)
         for name in TARGET_FIELDS
-        for value in headers.values(fields, name)
+        for value in (raw.decode("latin-1") for raw in headers.values(fields, name))
+        if is_clean(value, secrets)
     ]
     target, source = next(
         ((target, source) for target, source in candidates if target is not None), (own_target, TargetSource.PROXY)
     )
-    code = _code_of(status, found, codes, is_throttled=throttled)
+    code = _code_of(status, fields, found, codes, is_throttled=throttled)
     return ErrorTag(
         code,
         codes.label(code, Origin.UPSTREAM),
-        masked(message[:_MESSAGE_LENGTH_AT_MOST]),
+        masked(message[:_MESSAGE_LENGTH_AT_MOST], secrets),
         target,
         source,
         Origin.UPSTREAM,
         found.shape if found is not None and found.envelope is None else None,
         retry_after_s,
-        quota_facts(fields, message) if throttled else (),
+        tuple((name, masked(fact, secrets)) for name, fact in quota_facts(fields, message)) if throttled else (),
     )
 
 
-def _code_of(status: int, found: Recognised | None, codes: ErrorCodes, *, is_throttled: bool) -> ErrorCode:
-    """Return the code of an error: its own, word for word; else by its status, or by the number that it has for one."""
+def _challenge(fields: Fields) -> str:
+    """Return what a challenge says in words, as many a 401 does that has no body (RFC 6750, 3)."""
+    told = _DESCRIPTION.search(headers.joined(fields, b"www-authenticate"))
+    return _QUOTED_PAIR.sub(r"\1", told[1]).strip() if told else ""
+
+
+def _code_of(
+    status: int, fields: Fields, found: Recognised | None, codes: ErrorCodes, *, is_throttled: bool
+) -> ErrorCode:
+    """Return the code of an error: its own, word for word; else by its status, or by the number that it has for one.
+
+    What is no envelope may have its code in a header field (Microsoft Azure REST API Guidelines, "errors").
+
+    A code that holds a secret is none.
+    """
     if found is None:
         return ErrorCode(OTHER)
-    if found.envelope is not None:
+    if found.envelope is not None and found.code:
         return found.envelope.code
     number = found.code if found.code and _STATUS.fullmatch(found.code) else None
     if found.code and number is None:
         return ErrorCode(found.code)
+    for value in headers.values(fields, b"x-ms-error-code"):
+        if (told := parse_id(value.decode("latin-1"))) is not None and not told.isdigit():
+            return ErrorCode(told)
     return codes.of_status(HTTPStatus.TOO_MANY_REQUESTS if is_throttled else int(number or status))
 
 
 def explain(mismatch: CaseMismatch) -> str:
     """Return the mismatch as a person would say it, long spellings shortened."""
-    got = _shortened(mismatch.got)
+    got = shortened(mismatch.got, _NAME_LENGTH_AT_MOST)
     if mismatch.kind is Kind.VALUE:
         return f"value '{got}' of '{mismatch.parameter}' must be '{mismatch.expected}'"
     if mismatch.conflict:
@@ -154,16 +184,16 @@ def explain(mismatch: CaseMismatch) -> str:
 
 
 def _explain_unknown(name: UnknownName, near: str) -> str:
-    return f"'{_shortened(name.got)}' is not documented: did you mean '{near}'?"
+    return f"'{shortened(name.got, _NAME_LENGTH_AT_MOST)}' is not documented: did you mean '{near}'?"
 
 
 def _detail(code: str, pointer: str, expected: str, message: str) -> dict[str, str]:
-    return {"code": code, "target": _shortened(pointer, 4), "message": message, "expected": expected}
-
-
-def _shortened(text: str, times: int = 1) -> str:
-    limit = _NAME_LENGTH_AT_MOST * times
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return {
+        "code": code,
+        "target": shortened(pointer, _POINTER_LENGTH_AT_MOST),
+        "message": message,
+        "expected": expected,
+    }
 
 
 def _own_reply(status: int, token: str, tag: ErrorTag, body: bytes) -> Reply:

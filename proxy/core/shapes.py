@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from proxy.core import markup
 from proxy.core.charset import as_text
 from proxy.core.envelope import envelope_of, parse_target
 from proxy.core.headers import is_json_media_type
+from proxy.core.masking import is_clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from proxy.core.masking import Secrets
     from proxy.core.model import ErrorEnvelope, JsonValue, TargetId
 
 Path: TypeAlias = tuple[str, ...]
@@ -84,8 +86,9 @@ class Recognised:
     """An error body, read: `shape` is a rule's name or what else it is.
 
     `code` and `message` are the sender's, None where it gave none, the message of a page without its mark-up; `target`
-    is a tracking ID from the body. `envelope` is set where the body is the envelope, whether it has a target or not.
-    `document` is the decoded JSON, None for anything else, `text` the content as text, None where it is none.
+    is a tracking ID from the body. What holds a secret is neither code nor target. `envelope` is set where the body is
+    the envelope, whether it has a target or not. `document` is the decoded JSON, None for anything else, `text` the
+    content as text, None where it is none.
     """
 
     shape: str
@@ -163,11 +166,28 @@ def _elements(section: Mapping[str, JsonValue], place: str, problems: list[str])
     return Elements(**names)
 
 
-def recognise(content: bytes, media_type: str, shapes: Shapes, names: Collection[str] = ()) -> Recognised:
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What is taken for a code and for a tracking ID: nothing that holds a secret, as both go into headers and log."""
+
+    names: Collection[str]
+    secrets: Secrets
+
+    def code(self, text: str | None) -> str | None:
+        return text if text and is_clean(text[:_TEXT_LENGTH_AT_MOST], self.secrets) else None
+
+    def target(self, value: object) -> TargetId | None:
+        target = parse_target(value, self.names)
+        return target if target is not None and is_clean(target, self.secrets) else None
+
+
+def recognise(
+    content: bytes, media_type: str, shapes: Shapes, names: Collection[str] = (), secrets: Secrets = ()
+) -> Recognised:
     """Return what the error body `content` says, whatever its type claims. Any bytes get an answer.
 
     `content` is decoded, `media_type` the value of `Content-Type`; `names` are folded parameter names that are never a
-    tracking ID.
+    tracking ID, `secrets` what the request carried.
     """
     if not content.strip(b" \t\r\n"):
         return Recognised(EMPTY)
@@ -176,10 +196,10 @@ def recognise(content: bytes, media_type: str, shapes: Shapes, names: Collection
         return Recognised(BINARY)
     if not text.strip():
         return Recognised(EMPTY)
-    document = _parsed(text)
+    document, reader = _parsed(text), _Reader(names, secrets)
     if document is _NOTHING:
-        return _of_text(text, media_type, shapes, names)
-    return _of_document(document, text, shapes, names)
+        return _of_text(text, media_type, shapes, reader)
+    return _of_document(document, text, shapes, reader)
 
 
 _NOTHING: Final = object()
@@ -196,6 +216,8 @@ def _number(text: str) -> float | int | str:
 
 
 _DECODER: Final = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=str)
+# Some senders write a tab or a line break into a string as it is.
+_LENIENT: Final = json.JSONDecoder(strict=False)
 
 
 def _parsed(text: str) -> JsonValue:
@@ -211,19 +233,24 @@ def _parsed(text: str) -> JsonValue:
     return document
 
 
-def _of_document(document: JsonValue, text: str, shapes: Shapes, names: Collection[str]) -> Recognised:
-    if (envelope := envelope_of(document, names)) is not None:
+def _of_document(document: JsonValue, text: str, shapes: Shapes, reader: _Reader) -> Recognised:
+    if isinstance(document, list) and len(document) == 1:
+        (document,) = document
+    if (envelope := envelope_of(document, reader.names)) is not None:
+        envelope = replace(
+            envelope, target=reader.target(envelope.target), request_id=reader.target(envelope.request_id)
+        )
         return Recognised(
-            ENVELOPE, envelope.code, envelope.message or None, envelope.target or envelope.request_id,
+            ENVELOPE, reader.code(envelope.code), envelope.message or None, envelope.target or envelope.request_id,
             _list_at(document, (("error", "details"),)), envelope, document, text,
         )  # fmt: skip
     if isinstance(document, str):
         return Recognised(TEXT, None, _sentence(document), text=text)
     for shape in shapes.json:
         if all(_KINDS[kind](_at(document, path)) for path, kind in shape.when):
-            code = next(_texts(document, shape.code), None)
+            code = next(filter(reader.code, _texts(document, shape.code)), None)
             message = next(_texts(document, shape.message), None)
-            found = (parse_target(value, names) for value in _texts(document, shape.target))
+            found = (reader.target(value) for value in _texts(document, shape.target))
             return Recognised(
                 shape.name,
                 _sentence(code, _CODE_LENGTH_AT_MOST) if code else None,
@@ -236,17 +263,17 @@ def _of_document(document: JsonValue, text: str, shapes: Shapes, names: Collecti
     return Recognised(JSON, document=document, text=text)
 
 
-def _of_text(text: str, media_type: str, shapes: Shapes, names: Collection[str]) -> Recognised:
+def _of_text(text: str, media_type: str, shapes: Shapes, reader: _Reader) -> Recognised:
     essence = media_type.partition(";")[0].strip().lower()
     stripped = text.lstrip()
     if stripped.startswith("<"):
         if markup.is_html(stripped) or (essence == "text/html" and not stripped.startswith("<?xml")):
-            found = markup.first_texts(stripped)
+            found = markup.first_texts(stripped, shapes.html.message)
             return Recognised(HTML, None, markup.first_of(found, (*shapes.html.message, "")), text=text)
         if markup.is_xml(stripped):
-            found = markup.first_texts(stripped)
-            code = markup.first_of(found, shapes.xml.code)
-            targets = (parse_target(found.get(name), names) for name in shapes.xml.target)
+            found = markup.first_texts(stripped, {*shapes.xml.code, *shapes.xml.message, *shapes.xml.target})
+            code = reader.code(markup.first_of(found, shapes.xml.code))
+            targets = (reader.target(found.get(name)) for name in shapes.xml.target)
             return Recognised(
                 XML,
                 code[:_CODE_LENGTH_AT_MOST] if code else None,
@@ -255,27 +282,27 @@ def _of_text(text: str, media_type: str, shapes: Shapes, names: Collection[str])
                 text=text,
             )
     if stripped.startswith(("{", "[")) or is_json_media_type(essence):
-        return _of_broken_json(text, names)
+        return _of_broken_json(text, reader)
     if markup.is_html(stripped):
-        found = markup.first_texts(stripped)
+        found = markup.first_texts(stripped, shapes.html.message)
         return Recognised(HTML, None, markup.first_of(found, (*shapes.html.message, "")), text=text)
     return Recognised(TEXT, None, _sentence(text), text=text)
 
 
-def _of_broken_json(text: str, names: Collection[str]) -> Recognised:
+def _of_broken_json(text: str, reader: _Reader) -> Recognised:
     """Return what can be read of JSON that is cut off: the first members of each name that are whole."""
     found: dict[str, str] = {}
     for member in _MEMBER.finditer(text[:_BROKEN_READ_AT_MOST]):
         try:
-            found.setdefault(member[1].lower(), _DECODER.decode(member[2]))
+            found.setdefault(member[1].lower(), _LENIENT.decode(member[2]))
         except ValueError:
             continue
-    code, message = found.get("code"), found.get("message")
+    code, message = reader.code(found.get("code")), found.get("message")
     return Recognised(
         BROKEN_JSON,
         _sentence(code, _CODE_LENGTH_AT_MOST) if code else None,
         _sentence(message) if message else None,
-        parse_target(found.get("target"), names),
+        reader.target(found.get("target")),
         text=text,
     )
 

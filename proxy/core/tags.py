@@ -9,6 +9,7 @@ from proxy.core.codes import MISMATCH_HELP, ErrorCodes, Help, page_address
 from proxy.core.envelope import parse_id
 from proxy.core.hints import fix_of
 from proxy.core.model import Action, ErrorTag, Fields, Findings, Origin, Outcome
+from proxy.core.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,8 +123,8 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
         "operation": outcome.operation,
         "route": outcome.route,
         "status": outcome.status,
-        "error_code": _bounded(error.code) if error else None,
-        "error_message": _bounded(error.message, _MESSAGE_LENGTH_AT_MOST) if error else None,
+        "error_code": shortened(error.code) if error else None,
+        "error_message": shortened(error.message, _MESSAGE_LENGTH_AT_MOST) if error else None,
         "target_id": error.target_id if error else None,
         "target_source": error.target_source.value if error else None,
         "origin": error.origin.value if error else None,
@@ -133,25 +134,25 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
         "mode": outcome.mode.value if outcome.mode and findings.mismatches else None,
         "action": outcome.action.value if outcome.action else None,
         "mismatches": [
-            {"pointer": _bounded(m.pointer), "got": _bounded(m.got), "expected": m.expected}
+            {"pointer": shortened(m.pointer), "got": shortened(m.got), "expected": m.expected}
             for m in findings.mismatches[:_MISMATCHES_IN_LOG_AT_MOST]
         ]
         or None,
         "mismatches_omitted": max(0, len(findings.mismatches) - _MISMATCHES_IN_LOG_AT_MOST) or None,
         "not_fixed": [reason.value for reason in outcome.not_fixed] or None,
         "did_you_mean": [
-            {"pointer": _bounded(name.pointer), "got": _bounded(name.got), "expected": name.near}
+            {"pointer": shortened(name.pointer), "got": shortened(name.got), "expected": name.near}
             for name in findings.unknown
             if name.near
         ]
         or None,
-        "duplicates": [_bounded(pointer) for pointer in findings.duplicates[:_MISMATCHES_IN_LOG_AT_MOST]] or None,
+        "duplicates": [shortened(pointer) for pointer in findings.duplicates[:_MISMATCHES_IN_LOG_AT_MOST]] or None,
         "suspects": [
             {
                 "suspicion": suspect.suspicion.value,
-                "pointer": _bounded(suspect.pointer),
-                "got": suspect.got,
-                "expected": [_bounded(text) for text in suspect.expected],
+                "pointer": shortened(suspect.pointer),
+                **({"got": suspect.got} if suspect.got else {}),
+                "expected": [shortened(text) for text in suspect.expected],
             }
             for suspect in outcome.suspects
         ]
@@ -185,7 +186,7 @@ def _help(outcome: Outcome, codes: ErrorCodes) -> dict[str, object] | None:
     """Return the explanation of `outcome`: cause, remedy, the pages, and how each mismatch is fixed."""
     told = help_with(outcome, codes)
     fixes = [
-        f"{_bounded(m.pointer)}: {_bounded(fix_of(m))}" for m in outcome.findings.mismatches[:_FIXES_IN_LOG_AT_MOST]
+        f"{shortened(m.pointer)}: {shortened(fix_of(m))}" for m in outcome.findings.mismatches[:_FIXES_IN_LOG_AT_MOST]
     ]
     fields: dict[str, object | None] = {
         "cause": told.cause if told else None,
@@ -221,7 +222,3 @@ def mismatch_outcome(outcome: Outcome) -> str:
     if outcome.failure is not None and not outcome.failure.is_client:
         return "none"
     return "refused" if outcome.status >= _FIRST_ERROR_STATUS else "accepted"
-
-
-def _bounded(text: str, limit: int = _TEXT_LENGTH_AT_MOST) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

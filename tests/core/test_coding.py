@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import zlib
 
+import brotli
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,8 @@ def raw_deflate(body: bytes) -> bytes:
         pytest.param(zlib.compress(TEXT, 0), "deflate", id="deflate-stored"),
         pytest.param(zlib.compress(TEXT, 9), "deflate", id="deflate-at-its-best"),
         pytest.param(raw_deflate(TEXT), "deflate", id="deflate-without-its-wrapping"),
+        pytest.param(brotli.compress(TEXT), "br", id="brotli"),
+        pytest.param(gzip.compress(brotli.compress(TEXT)), "br, gzip", id="brotli-below-gzip"),
         pytest.param(TEXT, "identity", id="identity"),
         pytest.param(TEXT, "", id="no-coding"),
         pytest.param(gzip.compress(TEXT), "GZip", id="letter-case"),
@@ -45,12 +48,15 @@ def test_content_comes_back(body: bytes, codings: str) -> None:
 @pytest.mark.parametrize(
     ("body", "codings"),
     [
-        pytest.param(TEXT, "br", id="brotli"),
+        pytest.param(TEXT, "br", id="brotli-that-is-none"),
+        pytest.param(b"", "br", id="empty-brotli"),
+        pytest.param(brotli.compress(TEXT)[:-1], "br", id="last-byte-of-brotli-missing"),
+        pytest.param(brotli.compress(TEXT) + b"more", "br", id="something-behind-brotli"),
         pytest.param(TEXT, "zstd", id="zstandard"),
         pytest.param(TEXT, "compress", id="lzw"),
         pytest.param(TEXT, "gzip;q=1", id="parameter"),
         pytest.param(TEXT, "gz\u00efp", id="beyond-ascii"),
-        pytest.param(gzip.compress(TEXT), "br, gzip", id="unknown-below-a-known-one"),
+        pytest.param(gzip.compress(TEXT), "zstd, gzip", id="unknown-below-a-known-one"),
         pytest.param(TEXT, "gzip", id="gzip-that-is-none"),
         pytest.param(TEXT, "deflate", id="deflate-that-is-none"),
         pytest.param(b"", "gzip", id="empty-gzip"),
@@ -79,6 +85,7 @@ def test_what_cannot_be_decoded_is_said_so(body: bytes, codings: str) -> None:
         pytest.param(gzip.compress(bytes(100)), "gzip", id="gzip"),
         pytest.param(zlib.compress(bytes(100)), "deflate", id="deflate"),
         pytest.param(raw_deflate(bytes(100)), "deflate", id="raw-deflate"),
+        pytest.param(brotli.compress(bytes(100)), "br", id="brotli"),
         pytest.param(gzip.compress(bytes(50)) * 2, "gzip", id="two-members-together"),
         pytest.param(gzip.compress(bytes(1)) * 100, "gzip", id="many-members-together"),
         pytest.param(gzip.compress(bytes(50)) * 2 + gzip.compress(b"") * 3, "gzip", id="empty-members-weigh-nothing"),
@@ -97,6 +104,7 @@ def test_content_up_to_the_limit_is_decoded(body: bytes, codings: str) -> None:
         pytest.param(zlib.compress(bytes(10_000_000)), "deflate", id="deflate"),
         pytest.param(gzip.compress(gzip.compress(bytes(10_000_000))), "gzip, gzip", id="bomb-in-a-layer"),
         pytest.param(gzip.compress(zlib.compress(bytes(10_000_000), 0)), "gzip, gzip", id="outer-layer"),
+        pytest.param(brotli.compress(bytes(10_000_000), quality=5), "br", id="brotli"),
     ],
 )
 def test_bomb_is_refused(body: bytes, codings: str) -> None:
@@ -121,6 +129,7 @@ def test_any_content_comes_back(content: bytes, level: int) -> None:
         (zlib.compress(content, level), "deflate"),
         (raw_deflate(content), "deflate"),
         (gzip.compress(raw_deflate(content), level), "deflate, gzip"),
+        (brotli.compress(content, quality=level), "br"),
     ]:
         assert decoded(body, codings, limit_bytes=1000) == content
 
@@ -138,7 +147,7 @@ def test_content_in_countless_codings_is_refused() -> None:
         decoded(gzip.compress(b"{}"), ", ".join(["identity"] * 1000 + ["gzip"]), limit_bytes=1000)
 
 
-@pytest.mark.parametrize("codings", ["br", "zstd", "gzip, br", ",".join(["gzip"] * 9)])
+@pytest.mark.parametrize("codings", ["compress", "zstd", "gzip, zstd", ",".join(["gzip"] * 9)])
 def test_a_coding_that_is_not_known_here_is_told_from_damage(codings: str) -> None:
     with pytest.raises(UnknownCodingError):
         decoded(TEXT, codings, limit_bytes=1000)

@@ -275,25 +275,6 @@ def test_token_can_be_read_back(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        pytest.param("X-Target-Id", True, id="usual"),
-        pytest.param("x", True, id="one-letter"),
-        pytest.param("!#$%&'*+-.^_`|~0", True, id="signs"),
-        pytest.param("", False, id="empty"),
-        pytest.param("X Target", False, id="space"),
-        pytest.param("X:", False, id="colon"),
-        pytest.param("X\r\n", False, id="line-break"),
-        pytest.param("X\n", False, id="line-feed-at-the-end"),
-        pytest.param("X-\u00c9", False, id="beyond-ascii"),
-        pytest.param("TE", False, id="name-that-is-taken"),
-    ],
-)
-def test_token_can_name_a_field(*, text: str, named: bool) -> None:
-    assert headers.is_token(text, names={"te"}) is named
-
-
-@pytest.mark.parametrize(
     ("fields", "named"),
     [
         pytest.param(((b"X-A", b"1"), (b"x-a", b"")), ((b"X-A", b"1"), (b"x-a", b"")), id="names"),
