@@ -254,6 +254,12 @@ class _Course:
         ):
             # RFC 9112, 6.1: in HTTP/1.0 that field has no meaning that both sides would share.
             raise RefusedError(Failure.MALFORMED_REQUEST)
+        if request.content.exception() is not None:
+            # It is known to be malformed before any of it was sent.
+            raise RefusedError(Failure.MALFORMED_REQUEST)
+        if any(host and not headers.is_authority(host) for host in headers.values(self._fields, b"host")):
+            # RFC 9112, 3.2.
+            raise RefusedError(Failure.MALFORMED_REQUEST, "Its Host must be a host and, if need be, a port.")
         if headers.leads_back(self._fields):
             raise RefusedError(Failure.LOOP_DETECTED)
         if limits.body_bytes and (request.content_length or 0) > limits.body_bytes:
@@ -604,9 +610,10 @@ class _Course:
         self._status = reply.status
         self._response_bytes = len(reply.body)
         outgoing = own_response(replace(reply, fields=self._tagged((_date(), *reply.fields))))
-        is_done = self._failure not in {Failure.METHOD_REFUSED, Failure.MALFORMED_REQUEST}
+        is_done = self._failure not in {Failure.METHOD_REFUSED, Failure.MALFORMED_REQUEST, Failure.CODING_REFUSED}
         if not (is_done and self._request.content.is_eof()):
-            # What follows would be the rest of a body that nobody wants, or the inside of a tunnel that was refused.
+            # What follows would be the rest of a body that nobody wants or knows the end of (RFC 9112, 6.3), or the
+            # inside of a tunnel that was refused.
             outgoing.force_close()
         await outgoing.prepare(self._request)
         await self._while_read(outgoing.write_eof())

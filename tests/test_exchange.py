@@ -779,6 +779,45 @@ class TestWhatIsChecked:
         assert simulator.received == []
 
 
+class TestMalformed:
+    @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+    async def test_a_body_that_is_seen_to_be_broken_takes_its_head_along(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, method: str
+    ) -> None:
+        upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        head = f"{method} /api/whatever HTTP/1.1\r\nHost: sidecar\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await wire.send(head.encode() + b"zz\r\n\r\n")
+        assert (await wire.message()).status == 400
+        assert upstream.requests == []
+
+    @pytest.mark.parametrize("host", [b"a b", b"a/path", b"me@a", b"a, b"])
+    async def test_a_host_that_is_none(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, host: bytes
+    ) -> None:
+        """RFC 9112, 3.2."""
+        upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        wire = await dial(await start_proxy(upstream.url))
+        await wire.send(b"GET /api/machines HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+        response = await wire.message()
+        assert (response.status, response.error["code"]) == (400, "BadRequest")
+        assert upstream.requests == []
+
+    async def test_a_request_whose_length_nobody_knows_is_the_last_on_its_connection(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """RFC 9112, 6.3."""
+        upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        wire = await dial(await start_proxy(upstream.url))
+        await wire.send(b"POST /api/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n")
+        await wire.send(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        response = await wire.message()
+        assert (response.status, response["Connection"]) == (501, "close")
+        assert await wire.reader.read() == b""
+        assert upstream.requests == []
+
+
 class TestForwarding:
     @pytest.mark.parametrize(
         "target",

@@ -48,6 +48,13 @@ _NAME: Final = re.compile(_TOKEN.pattern.encode("ascii"))
 _LEFT_UNESCAPED: Final = "!#$&'*+^`|"
 
 
+# RFC 9110, 7.2: `Host` is host and port alone. RFC 3986, 3.2.2: an IP literal in brackets, or a registered name.
+_AUTHORITY: Final = re.compile(
+    rb"(?:\[(?:[0-9A-Fa-f:.]{2,45}|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\]"
+    rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}){1,255})"
+    rb"(?::[0-9]{0,5})?"
+)
+
 # What tells of the very bytes of a body, and is wrong of any other: RFC 9110, 8.4, 8.8 and 14; RFC 9530; RFC 9421.
 _OF_ONE_BODY: Final = _DIGESTS | {
     b"accept-ranges",
@@ -79,6 +86,11 @@ def is_length(text: str) -> bool:
 def joined(fields: Fields, name: bytes) -> str:
     """Return the lines called `name` as one list (RFC 9110, 5.3), or an empty string."""
     return b", ".join(values(fields, name)).decode("latin-1")
+
+
+def is_authority(value: bytes) -> bool:
+    """Whether `value` is a host and, perhaps, a port, as `Host` has them."""
+    return _AUTHORITY.fullmatch(value) is not None
 
 
 def is_coded(fields: Fields) -> bool:

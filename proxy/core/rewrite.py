@@ -23,12 +23,6 @@ _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 # Microsoft's Azure REST API guidelines and Azure Resource Manager's "Track asynchronous Azure operations".
 _LOCATIONS: Final = frozenset({b"location", b"content-location", b"operation-location", b"azure-asyncoperation"})
 
-# RFC 9110, 7.2: `Host` is host and port alone. RFC 3986, 3.2.2: an IP literal in brackets, or a registered name.
-_AUTHORITY: Final = re.compile(
-    rb"(?:\[(?:[0-9A-Fa-f:.]{2,45}|[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+)\]"
-    rb"|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2}){1,255})"
-    rb"(?::[0-9]{0,5})?"
-)
 # RFC 9112, 3.2.2.
 _ABSOLUTE_FORM: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)")
 
@@ -93,7 +87,7 @@ def own_authority(target: bytes, hosts: list[bytes]) -> bytes | None:
     """
     absolute = _ABSOLUTE_FORM.match(target)
     named: list[bytes] = [*hosts] if absolute is None else [absolute[1], *hosts]
-    return next((authority for authority in named if _AUTHORITY.fullmatch(authority)), None)
+    return next((authority for authority in named if headers.is_authority(authority)), None)
 
 
 def authority_at(address: object) -> bytes | None:

@@ -267,6 +267,26 @@ def test_lone_surrogate_is_escaped_too() -> None:
     assert TOKEN.fullmatch(headers.as_token("a\ud800"))
 
 
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        pytest.param(b"api.test", True, id="name"),
+        pytest.param(b"my_sidecar:8080", True, id="underscore-and-port"),
+        pytest.param(b"127.0.0.1:", True, id="empty-port"),
+        pytest.param(b"[::1]:80", True, id="ip-version-6"),
+        pytest.param(b"", False, id="nothing"),
+        pytest.param(b"a b", False, id="space"),
+        pytest.param(b"a/path", False, id="path"),
+        pytest.param(b"me@a", False, id="user"),
+        pytest.param(b"a, b", False, id="list"),
+        pytest.param(b"a:80:90", False, id="two-ports"),
+        pytest.param(b"a\n", False, id="line-feed"),
+    ],
+)
+def test_an_authority_is_host_and_port_alone(*, value: bytes, is_one: bool) -> None:
+    assert headers.is_authority(value) is is_one
+
+
 @given(st.text())
 def test_token_can_be_read_back(text: str) -> None:
     token = headers.as_token(text)

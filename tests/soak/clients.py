@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 ANSWERED_WITHIN_S: Final = 60.0
 """Every request gets an answer or an end sooner than that, however busy the machine."""
 
+_BROKEN_CHUNK: Final = b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n"
 _MALFORMED: Final = (
     b"Content-Length: 1\r\nContent-Length: 2",
     b"Content-Length: 1\r\nTransfer-Encoding: chunked",
     b"Content-Length: +1",
     b"Name : value",
     b"Name: a\x00b",
-    b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+    _BROKEN_CHUNK,
 )
 
 
@@ -137,8 +138,9 @@ class Client:
                 return await self._read_while_sending(wire, request, data)
             case _:
                 await wire.send(data)
-        # Of a request that is not well-formed nobody knows whether it is a HEAD.
-        return await _answer(wire, "GET" if request.client == "malformed" else request.route.method)
+        # Of a request whose head is not well-formed nobody knows whether it is a HEAD.
+        is_known = request.client != "malformed" or _malformed(request) is _BROKEN_CHUNK
+        return await _answer(wire, request.route.method if is_known else "GET")
 
     async def _read_while_sending(self, wire: Wire, request: Request, data: bytes) -> Message | None:
         """Read the answer while the body is going out: it may come before all of that is taken."""
@@ -164,6 +166,11 @@ async def _answer(wire: Wire, method: str) -> Message:
             return message
 
 
+def _malformed(request: Request) -> bytes:
+    """Return the line that makes `request` malformed."""
+    return _MALFORMED[request.sequence % len(_MALFORMED)]
+
+
 def _wire_form(request: Request) -> bytes:
     """Return the request as it stands on the wire, its malformed line included where it is to have one."""
     lines = [
@@ -175,7 +182,7 @@ def _wire_form(request: Request) -> bytes:
     if request.directive:
         lines.append(f"X-Simulate: {request.directive}".encode())
     if request.client == "malformed":
-        lines.append(_MALFORMED[request.sequence % len(_MALFORMED)])
+        lines.append(_malformed(request))
         return b"\r\n".join((*lines, b"", b""))
     body = request.body
     if body or request.route.takes_body:

@@ -305,7 +305,9 @@ def _of_metrics(run: Run, by_id: Mapping[str, _Account]) -> Iterator[str]:
         count("requests_total", operation=operation, status=status)
         count("log_events_total", level=line["level"])
         if (code := line.get("error_code")) is not None:
-            label = code if (code, line["origin"]) in known else "other"
+            # An upstream's error that is not whole counts as `other`, whatever its code.
+            is_cut = line["origin"] == "upstream" and line.get("failure") in upstream
+            label = code if (code, line["origin"]) in known and not is_cut else "other"
             count("errors_total", code=label, status=status, origin=line["origin"])
             count("operation_errors_total", operation=operation, code=label)
         if line.get("failure") in upstream:
