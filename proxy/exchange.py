@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 _CHECKED_IN_THREAD_ABOVE_BYTES: Final = 32 * 1024
 
 _FIRST_ERROR_STATUS: Final = 400
+
+# What aiohttp's parser makes of a body that breaks its framing.
+_MALFORMED: Final = (web.RequestPayloadError, HttpProcessingError)
 _NOT_MODIFIED: Final = 304
 
 # RFC 9112, 3.2.2: in absolute-form the authority is part of the target; which host is asked stays ours to say.
@@ -254,7 +257,7 @@ class _Course:
         ):
             # RFC 9112, 6.1: in HTTP/1.0 that field has no meaning that both sides would share.
             raise RefusedError(Failure.MALFORMED_REQUEST)
-        if request.content.exception() is not None:
+        if isinstance(request.content.exception(), _MALFORMED):
             # It is known to be malformed before any of it was sent.
             raise RefusedError(Failure.MALFORMED_REQUEST)
         if any(host and not headers.is_authority(host) for host in headers.values(self._fields, b"host")):
@@ -357,7 +360,7 @@ class _Course:
                     piece = await self._request.content.readany()
             except TimeoutError as error:
                 raise RefusedError(Failure.REQUEST_TIMEOUT) from error
-            except (web.RequestPayloadError, HttpProcessingError) as error:
+            except _MALFORMED as error:
                 raise RefusedError(Failure.MALFORMED_REQUEST) from error
             finally:
                 self._waited_s += perf_counter() - began
