@@ -700,7 +700,8 @@ def _trace_id(fields: Fields) -> str | None:
 
 
 def _expects_continue(request: web.BaseRequest) -> bool:
-    return request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"
+    listed = headers.joined(request.raw_headers, b"expect").lower().split(",")
+    return request.version >= HttpVersion11 and "100-continue" in {member.strip(" \t") for member in listed}
 
 
 def _date() -> tuple[bytes, bytes]:

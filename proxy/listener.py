@@ -24,7 +24,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.core import headers
 from proxy.core.failure import Failure
 from proxy.errors import UnusableInputError
-from proxy.progress import held_for_peer, reset
+from proxy.progress import break_off, has_left, held_for_peer, reset
 
 if TYPE_CHECKING:
     import ssl
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.core.model import Fields, Reply
     from proxy.settings import Settings
 
+_DEPARTURE_LOOK_S: Final = 0.5
 _IDLE_SWEEP_S: Final = 0.02
 _LINGERING_S: Final = 5.0
 _LAST_MOMENT_S: Final = 0.1
@@ -159,8 +160,8 @@ class GuardedConnection(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_body_bytes_left", "_decompresses", "_has_old_trailers", "_head_bytes", "_head_timer", "_is_deaf"),
-        *("_limits", "_peers", "_seam", "_unparsed"),
+        *("_body", "_body_bytes_left", "_decompresses", "_departure_timer", "_has_old_trailers", "_head_bytes"),
+        *("_head_timer", "_is_deaf", "_limits", "_peers", "_seam", "_unparsed"),
     )
 
     def __init__(self, manager: web.Server, limits: ConnectionLimits, **kwargs: Any) -> None:
@@ -168,6 +169,7 @@ class GuardedConnection(RequestHandler):
         self._peers = manager
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
+        self._departure_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_bytes_left = 0
@@ -196,9 +198,33 @@ class GuardedConnection(RequestHandler):
             self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._unwatch_head()
+        if self._departure_timer is not None:
+            self._departure_timer.cancel()
         super().connection_lost(exc)
+
+    def _pause_transport_reading(self) -> None:
+        """Look now and then whether the peer is still there: nobody else does while nothing is read."""
+        super()._pause_transport_reading()
+        if self._departure_timer is None:
+            self._departure_timer = self._loop.call_later(_DEPARTURE_LOOK_S, self._look_for_departure)
+
+    def _look_for_departure(self) -> None:
+        self._departure_timer = None
+        if self.transport is None or not (self._reading_paused or self._buffer_paused):
+            return
+        if has_left(self.transport):
+            self.transport.abort()
+        else:
+            self._departure_timer = self._loop.call_later(_DEPARTURE_LOOK_S, self._look_for_departure)
+
+    def _process_keepalive(self) -> None:
+        """Close an idle connection in time; one on which a head has begun is timed by that."""
+        if self._head_timer is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None
 
     def force_close(self) -> None:
         """End the connection, if need be without what its peer does not read."""
@@ -298,7 +324,7 @@ class GuardedConnection(RequestHandler):
             self._is_deaf = True
             if not self._body.is_eof():
                 # aiohttp queues the error behind the body, whose reader would wait for the rest of it.
-                self._body.set_exception(web.RequestPayloadError())
+                break_off(self._body, web.RequestPayloadError())
             return
         length = message.headers.get("Content-Length", "0")
         if headers.size(message.raw_headers) > self._limits.head_bytes:

@@ -60,7 +60,7 @@ SHELL = {
     "listener": row("core errors progress settings", "aiohttp"),
     "logs": row("core", "structlog"),
     "metadata": row("core errors", "defusedxml yaml"),
-    "progress": row(),
+    "progress": row("", "aiohttp"),
     "reload": row("configuration errors files logs telemetry"),
     "resources": row("core documents errors files"),
     "server": row(
