@@ -638,7 +638,7 @@ class TestWhatIsChecked:
             pytest.param((JSON,), b"{", "unreadable", id="half-a-json"),
             pytest.param((JSON,), b'{"comment":NaN}', "unreadable", id="nan"),
             pytest.param((JSON,), b'{"comment":"\xff"}', "unreadable", id="not-utf-8"),
-            pytest.param((JSON,), b"[" * 100_000, "unreadable", id="deep"),
+            pytest.param((JSON,), b"[" * 40_000, "unreadable", id="deep"),
             pytest.param((JSON,), b'{"a":' * 5000 + b"1" + b"}" * 5000, "unreadable", id="deep-and-whole"),
             pytest.param((JSON, b"Content-Encoding: gzip"), WRONG, "unreadable", id="not-the-gzip-it-claims"),
             pytest.param((JSON, b"Content-Encoding: zstd"), WRONG, "unreadable", id="unknown-coding"),
