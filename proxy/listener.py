@@ -163,8 +163,8 @@ class GuardedConnection(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_body_bytes_left", "_decompresses", "_has_old_trailers", "_head_bytes", "_head_timer", "_is_behind"),
-        *("_is_deaf", "_limits", "_peers", "_seam", "_unparsed"),
+        *("_body", "_body_bytes_left", "_decompresses", "_has_old_trailers", "_head_bytes", "_head_timer"),
+        *("_is_behind", "_is_deaf", "_limits", "_peers", "_seam", "_unparsed"),
     )
 
     def __init__(self, manager: web.Server, limits: ConnectionLimits, **kwargs: Any) -> None:
