@@ -9,6 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
+
+from proxy.listener import ConnectionLimits, GuardedConnection
+from tests.conftest import dialled
 
 from tests.conftest import dialled
 
@@ -670,6 +674,69 @@ class TestTimes:
         assert (await wire.ask("GET", "/api")).body == b"ok"
         assert [event["event"] for event in proxied.lines.events()] == ["serving"]
         assert len(upstream.requests) == 2
+
+    async def test_ends_without_end_in_a_chunk(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """What looks like the end of a message, 200,000 times: all of it arrives, and so does what stands behind it."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        data = b"".join(b"%d\r\n\r\n" % number for number in range(200_000))
+        chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+        request = POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        sending = asyncio.create_task(wire.send(request * 2 + GET + b"\r\n"))
+        for _ in range(3):
+            assert (await wire.message()).body == b"ok"
+        await sending
+        assert [request.body for request in upstream.requests] == [data, data, b""]
+
+    @pytest.mark.parametrize("garbage", [b"\x00", b"GET\r\n\r\n"], ids=["nul", "no-target"])
+    async def test_what_breaks_the_rules_behind_many_ends(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, garbage: bytes
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        data = b"x\r\n\r\n" * 5000
+        good = POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+        await wire.send(good + garbage + GET + b"\r\n")
+        assert (await wire.message()).body == b"ok"
+        assert (await wire.message()).status == 400
+        assert await wire.rest() == b""
+        assert [request.body for request in upstream.requests] == [data]
+
+    async def test_many_ends_give_others_a_turn(self) -> None:
+        """Nothing is read while what was read is still to be parsed, and then reading goes on."""
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            body = await request.read()
+            went_on.append(bool(request.transport and request.transport.is_reading()))
+            return web.Response(body=b"%d" % len(body))
+
+        class Watched(GuardedConnection):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                if self.transport is not None:
+                    reads_on.append(self.transport.is_reading())
+
+        reads_on: list[bool] = []
+        went_on: list[bool] = []
+        loop = asyncio.get_running_loop()
+        manager = web.Server(answer)
+        limits = ConnectionLimits(header_timeout_s=10, head_bytes=65_536, max_connections=10)
+        server = await loop.create_server(lambda: Watched(manager, limits, loop=loop), "127.0.0.1", 0)
+        wire = await dialled(server.sockets[0].getsockname()[1])
+        try:
+            data = b"x\r\n\r\n" * 2000
+            await wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+            assert (await wire.message()).body == b"%d" % len(data)
+        finally:
+            await wire.close()
+            server.close()
+            await manager.shutdown(timeout=1)
+        assert not all(reads_on)
+        assert went_on == [True]
 
     async def test_a_head_that_began_behind_many_requests(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
