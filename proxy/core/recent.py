@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from proxy.core import tags
-from proxy.core.codes import OTHER
+from proxy.core.codes import MISMATCH_HELP, OTHER
 from proxy.core.hints import fix_of
 from proxy.core.model import Kind, Origin, Suspicion
 from proxy.core.text import printable, shortened
@@ -53,6 +53,8 @@ class _Count:
 class _Misspelling:
     """One wrong spelling in bodies of one operation: how to mend it, and in how many requests it was seen.
 
+    `is_value` tells a value from a name, `is_conflict` one that stands beside another spelling of the same parameter.
+
     `actions` counts these by what was done about it, `accepted` those that the upstream took all the same.
     """
 
@@ -63,6 +65,7 @@ class _Misspelling:
     got: str
     expected: str
     is_value: bool
+    is_conflict: bool
     fix: str
     seq: int = 0
     at_s: float = 0.0
@@ -79,6 +82,7 @@ class _Misspelling:
             "got": self.got,
             "expected": self.expected,
             "is_value": self.is_value,
+            "is_conflict": self.is_conflict,
             "fix": self.fix,
             "seq": self.seq,
             "at": round(self.at_s, 3),
@@ -99,7 +103,7 @@ class Recent:
         self.seq = 0
         self._errors: deque[Document] = deque(maxlen=ERRORS_AT_MOST)
         self._counts: dict[tuple[str, str, str], _Count] = {}
-        self._misspellings: dict[tuple[str, str, str, str], _Misspelling] = {}
+        self._misspellings: dict[tuple[object, ...], _Misspelling] = {}
         self._tell: Callable[[], None] = lambda: None
 
     def tell(self, listener: Callable[[], None]) -> None:
@@ -143,7 +147,7 @@ class Recent:
     def _note_misspellings(self, outcome: Outcome, fields: Mapping[str, object], at_s: float) -> None:
         """Count each misspelling of the body once; the one that was not seen for longest makes room for a new one."""
         told = {
-            (outcome.operation, mismatch.parameter, _shown(mismatch.got), mismatch.kind.value): mismatch
+            (outcome.operation, mismatch.parameter, _shown(mismatch.got), mismatch.kind, mismatch.conflict): mismatch
             for mismatch in outcome.findings.mismatches[:_MISMATCHES_AT_MOST]
         }
         help_fields = _mapping(fields.get("help"))
@@ -153,7 +157,7 @@ class Recent:
                 item = _Misspelling(
                     outcome.method, outcome.operation, outcome.route, _text_or_none(help_fields.get("operation_page")),
                     _shown(mismatch.got), _shown(mismatch.expected), mismatch.kind is Kind.VALUE,
-                    _shown(fix_of(mismatch)),
+                    mismatch.conflict, _shown(fix_of(mismatch)),
                 )  # fmt: skip
             if len(self._misspellings) >= MISSPELLINGS_AT_MOST:
                 del self._misspellings[next(iter(self._misspellings))]
@@ -171,7 +175,7 @@ def _by_seq(count: _Count) -> int:
 def _error(seq: int, outcome: Outcome, fields: Mapping[str, object], at_s: float) -> Document:
     """Return what the page shows of an error; a failure amid a response has no code but what failed, and no ID."""
     error, help_fields = outcome.error, _mapping(fields.get("help"))
-    failure = outcome.failure
+    failure, remedy = outcome.failure, _text_or_none(help_fields.get("remedy"))
     code: str
     if error is not None:
         code, label, origin = error.code, error.label, error.origin
@@ -198,7 +202,8 @@ def _error(seq: int, outcome: Outcome, fields: Mapping[str, object], at_s: float
         "request_id": outcome.request_id,
         "retry_after_s": error.retry_after_s if error else None,
         "cause": _text_or_none(help_fields.get("cause")),
-        "remedy": _text_or_none(help_fields.get("remedy")),
+        # That of a mismatch leads to the fields of the log line; its fixes say the same.
+        "remedy": None if remedy == MISMATCH_HELP.remedy else remedy,
         "page": _text_or_none(help_fields.get("page")),
         "operation_page": _text_or_none(help_fields.get("operation_page")),
         "fixes": [_shown(str(fix)) for fix in _list(help_fields.get("fixes"))],
@@ -229,7 +234,7 @@ def _suspect(fields: Mapping[str, object]) -> str:
 
 
 def _shown(text: str, limit: int = 256) -> str:
-    """Return `text`, bounded, with what is not printable escaped: bidirectional controls could make it read otherwise."""
+    """Return `text`, bounded, with what is not printable escaped: bidirectional controls turn the text around them."""
     return shortened(printable(shortened(text, limit)), limit)
 
 

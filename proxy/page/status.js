@@ -4,6 +4,7 @@
 (() => {
   const ERRORS_AT_MOST = 100;
   const MISSPELLINGS_AT_MOST = 200;
+  const LONG_MESSAGE = 420;
   const RETRY_MS = 5000;
   const SPOKEN_EVERY_MS = 5000;
 
@@ -43,6 +44,8 @@
     }
   };
   const badge = (status) => make("span", { class: "badge", "data-class": String(status ?? "5")[0] }, String(status ?? "–"));
+  // A long name may break before each of its words.
+  const name = (text) => text.split(/(?=[A-Z][a-z])/).flatMap((word, i) => (i ? [document.createElement("wbr"), word] : [word]));
   const page = (address, text) =>
     /^https?:\/\//.test(address ?? "")
       ? make("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, text)
@@ -81,11 +84,11 @@
     return button;
   };
 
-  const idRows = (name, value, source) => {
+  const idRows = (title, value, source) => {
     if (!value) return [];
     const code = make("code", {}, value);
     const from = source ? make("span", { class: "source" }, `from: ${source}`) : null;
-    return [make("dt", {}, name), make("dd", {}, code, copyButton(code, name.toLowerCase().replace("id", "ID")), from)];
+    return [make("dt", {}, title), make("dd", {}, code, copyButton(code, title.toLowerCase().replace("id", "ID")), from)];
   };
   const listed = (title, items) =>
     items.length ? [make("p", {}, make("b", {}, title)), make("ul", {}, ...items.map((item) => make("li", {}, item)))] : [];
@@ -100,6 +103,19 @@
     if (links.length) lines.push(make("p", {}, ...links.flatMap((link, i) => (i ? [" · ", link] : [link]))));
     return lines.length ? make("details", { class: "help" }, make("summary", {}, "What helps"), ...lines) : null;
   };
+  // A long message begins with a few lines of it, and goes on for whom it matters to.
+  const messageOf = (error) => {
+    if (!error.message) return [];
+    const message = make("p", { class: "message", dir: "auto" }, error.message);
+    if (error.message.length <= LONG_MESSAGE) return [message];
+    message.classList.add("short");
+    const button = make("button", { class: "link", type: "button", "aria-expanded": "false" }, "Whole message");
+    button.addEventListener("click", () => {
+      const isShort = message.classList.toggle("short");
+      button.setAttribute("aria-expanded", String(!isShort));
+    });
+    return [message, button];
+  };
   const errorElement = (error, isNew) => {
     const time = make("time", { datetime: new Date(error.at * 1000).toISOString(), title: new Date(error.at * 1000).toLocaleString() });
     const request = `${error.method} ${error.route}`.trim();
@@ -110,9 +126,9 @@
     ].filter(Boolean);
     const element = make(
       "li", { class: isNew ? "error new" : "error" },
-      make("h3", {}, badge(error.status), error.code, time),
+      make("h3", {}, badge(error.status), make("span", {}, ...name(error.code)), time),
       make("p", { class: "where" }, `${error.operation} · `, ...(request ? [make("code", {}, request), " · "] : []), facts.join(" · ")),
-      error.message ? make("p", { class: "message", dir: "auto" }, error.message) : null,
+      ...messageOf(error),
       make("dl", { class: "ids" }, ...idRows("Target ID", error.target_id, error.target_source), ...idRows("Request ID", error.request_id)),
       helpOf(error),
     );
@@ -164,7 +180,7 @@
     at("count-rows").replaceChildren(
       ...sorted.map((count) => {
         const key = `${count.code} ${count.status} ${count.origin}`;
-        const button = make("button", { class: "link", type: "button", "data-count": key, "aria-label": `Show the errors with ${count.code}` }, count.code);
+        const button = make("button", { class: "link", type: "button", "data-count": key, "aria-label": `Show the errors with ${count.code}` }, ...name(count.code));
         button.addEventListener("click", () => {
           filters.code.value = count.code;
           filters.origin.value = count.origin;
@@ -179,7 +195,7 @@
   };
   const noteOf = (item) => {
     const told = Object.entries(item.actions).map(([action, count]) => `${action} ${count.toLocaleString("en")}`).join(" · ");
-    const note = make("p", { class: "note" }, `${item.fix} · ${told}`);
+    const note = make("p", { class: "note" }, item.is_conflict ? `${item.fix} · ${told}` : told);
     if (item.actions.observed && item.accepted) {
       note.append(" · ", make("span", { class: "doubt" }, `taken by the upstream ${times(item.accepted, "time", "times")}: the catalog may be stricter than the service`));
     }
@@ -193,15 +209,15 @@
     const total = (items) => items.reduce((sum, item) => sum + item.count, 0);
     const sorted = [...operations].sort(([a, x], [b, y]) => total(y) - total(x) || a.localeCompare(b));
     at("operations").replaceChildren(
-      ...sorted.map(([name, items]) =>
+      ...sorted.map(([operation, items]) =>
         make(
           "div", { class: "operation" },
-          make("h3", {}, page(items[0].page, name) ?? name, make("code", {}, `${items[0].method} ${items[0].route}`)),
+          make("h3", {}, make("span", {}, page(items[0].page, operation) ?? operation), make("code", {}, `${items[0].method} ${items[0].route}`)),
           make("ul", {}, ...items.sort((a, b) => b.count - a.count || a.got.localeCompare(b.got)).map((item) =>
             make(
               "li", {},
               make("span", { class: "swap" }, make("del", {}, make("code", {}, item.got)), "→", make("ins", {}, make("code", {}, item.expected)), item.is_value ? make("span", { class: "quiet" }, "value") : null),
-              make("span", { class: "count" }, times(item.count, "request", "requests")),
+              make("span", { class: "count" }, make("b", {}, item.count.toLocaleString("en")), item.count === 1 ? " request" : " requests"),
               noteOf(item),
             ))),
         )),
@@ -229,7 +245,7 @@
     at("phase").dataset.phase = state.phase;
     for (const count of state.counts) counts.set(`${count.code} ${count.status} ${count.origin}`, count);
     for (const item of state.misspellings) {
-      keep(misspellings, JSON.stringify([item.operation, item.got, item.expected, item.is_value]), item, MISSPELLINGS_AT_MOST);
+      keep(misspellings, JSON.stringify([item.operation, item.got, item.expected, item.is_value, item.is_conflict]), item, MISSPELLINGS_AT_MOST);
     }
     for (const error of state.errors) {
       const row = errorElement(error, !isFirst);
