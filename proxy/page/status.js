@@ -268,7 +268,7 @@
     at("empty").hidden = state.seq !== 0;
     showAges();
     const total = [...counts.values()].reduce((sum, count) => sum + count.count, 0);
-    document.title = total ? `${times(total, "error", "errors")} – defender-sidecar` : "defender-sidecar";
+    document.title = total ? `${times(total, "error", "errors")} · defender-sidecar` : "defender-sidecar";
     if (!isFirst && state.errors.length) say(`${times(state.errors.length, "new error", "new errors")}: ${state.errors.at(-1).code}`);
   };
 
