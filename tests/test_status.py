@@ -399,7 +399,17 @@ async def test_streams_are_bounded_and_make_room_when_their_reader_leaves() -> N
                 await asyncio.sleep(0.01)
 
 
-async def test_a_reader_that_stops_reading_is_dropped_and_holds_up_nobody() -> None:
+async def test_a_reader_that_leaves_is_no_news(proxied: Proxied, ask: Callable[..., Awaitable[Message]]) -> None:
+    for _ in range(3):
+        async with following(proxied.admin_url) as stream:
+            await stream.event()
+    await ask(proxied, "GET", "/api/machines", b"X-Simulate: Forbidden")
+    await fetch(f"{proxied.admin_url}/")
+    await proxied.lines.event("upstream_error")
+    assert [event["event"] for event in proxied.lines.events()] == ["serving", "upstream_error"]
+
+
+async def test_a_reader_that_stops_reading_is_dropped_and_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async with shown(QUICK) as (url, recent, status), following(url) as other:
         await other.event()
         with socket.socket() as plug:
@@ -420,6 +430,7 @@ async def test_a_reader_that_stops_reading_is_dropped_and_holds_up_nobody() -> N
             with suppress(ConnectionError):
                 while await loop.sock_recv(plug, 2**20):
                     pass
+    assert not caplog.records
 
 
 async def test_streams_end_when_the_proxy_drains(
