@@ -168,12 +168,12 @@ async def test_case_mismatches_stand_by_operation_with_their_fix(
     await expect(operations.first.locator("h3")).to_have_text("isolateMachinePOST /api/machines/{id}/isolate")
     await expect(operations.first.locator("li")).to_have_text(
         [
-            "comment→Comment2 requestsrejected 2",
-            "full→Fullvalue2 requestsrejected 2",
-            "isolationType→IsolationType2 requestsrejected 2",
+            "comment→Comment2 requestsrejected",
+            "full→Fullvalue2 requestsrejected",
+            "isolationType→IsolationType2 requestsrejected",
         ]
     )
-    await expect(operations.last.locator("li")).to_have_text(["assignedto→assignedTo1 requestrejected 1"])
+    await expect(operations.last.locator("li")).to_have_text(["assignedto→assignedTo1 requestrejected"])
 
     await fail("", *_ISOLATE, body=b'{"COMMENT": "x", "IsolationType": "Full"}')
     await expect(operations.first.locator("li")).to_have_count(4)

@@ -194,7 +194,8 @@
     at("counts").hidden = counts.size === 0;
   };
   const noteOf = (item) => {
-    const told = Object.entries(item.actions).map(([action, count]) => `${action} ${count.toLocaleString("en")}`).join(" · ");
+    const actions = Object.entries(item.actions);
+    const told = actions.map(([action, count]) => (actions.length > 1 ? `${action} ${count.toLocaleString("en")}` : action)).join(" · ");
     const note = make("p", { class: "note" }, item.is_conflict ? `${item.fix} · ${told}` : told);
     if (item.actions.observed && item.accepted) {
       note.append(" · ", make("span", { class: "doubt" }, `taken by the upstream ${times(item.accepted, "time", "times")}: the catalog may be stricter than the service`));
