@@ -119,7 +119,7 @@ have_peers() (
 have_chromium() { chromium --version || unpacked_chromium --version; } >/dev/null 2>&1
 
 unpacked_chromium() (
-  libraries=$(find "$cache/chromium/usr/lib" -name '*.so*' -exec dirname {} + 2>/dev/null | sort -u | paste -sd: -)
+  libraries=$(find "$cache/chromium" -name '*.so*' -exec dirname {} + 2>/dev/null | sort -u | paste -sd: -)
   export LD_LIBRARY_PATH=$libraries
   "$cache/chromium/usr/lib/chromium/chromium" "$@"
 )
