@@ -213,7 +213,7 @@ prepare_chromium() {
     say "no 'chromium' is on PATH: what a browser makes of the status page is left out"
     return
   fi
-  if [ "$(id -u)" -eq 0 ] && apt_install chromium && have_chromium; then
+  if [ "$(id -u)" -eq 0 ] && apt_install chromium fonts-dejavu-core && have_chromium; then
     return
   fi
   say "Unpacking Debian's chromium below .cache"

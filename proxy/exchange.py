@@ -189,7 +189,6 @@ class _Course:
             return await self._give(reply_of(error.failure, new_target(), detail=error.detail))
         except UpstreamError as error:
             self._failure = error.failure
-            self._resend = error.resend
             return await self._give(reply_of(error.failure, new_target()))
         except asyncio.CancelledError:
             if not self._connection.is_given_up:
@@ -390,14 +389,17 @@ class _Course:
                     length,
                     self._request_is_complete,
                     self._pass_interim,
+                    self._note_resend,
                     asks_first=not (isinstance(body, bytes) or self._is_asked_for_body),
                 )
             )
         finally:
             self._upstream_s = perf_counter() - began
             self._waited_s = waited_s + self._upstream_s
-        self._resend = response.resend
         return response
+
+    def _note_resend(self, failure: Failure) -> None:
+        self._resend = failure.label
 
     def _pass_interim(self, status: int, reason: str, fields: Fields) -> None:
         """Pass an interim response on, but to a client of HTTP/1.0, which knows none (RFC 9110, 15.2)."""

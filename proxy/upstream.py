@@ -15,7 +15,7 @@ import ssl
 import weakref
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -45,6 +45,7 @@ Body: TypeAlias = "bytes | AsyncIterator[bytes]"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that may be sent a second time (RFC 9110, 9.2.1; TRACE is never forwarded)."""
 
+_END_OF_HEAD: Final = b"\r\n\r\n"
 _READ_BUFFER_BYTES: Final = 64 * 1024
 _LINE_BYTES_AT_MOST: Final = 64 * 1024
 _FIELDS_AT_MOST: Final = 256
@@ -72,6 +73,8 @@ class UpstreamRequest:
     """Called when the last of the request goes to a connection: from then on the upstream may carry it out."""
     when_interim: Callable[[int, str, Fields], None] = lambda _status, _reason, _fields: None
     """Called with each interim response but 100 and 101, before `send` returns (RFC 9110, 15.2)."""
+    when_resent: Callable[[Failure], None] = lambda _failure: None
+    """Called when the request is about to be sent a second time, with what became of the first."""
     asks_first: bool = False
     """Whether the upstream is asked with `Expect: 100-continue` before the body is read (RFC 9110, 10.1.1)."""
 
@@ -99,10 +102,6 @@ class UpstreamResponse(Protocol):
     def is_whole(self) -> bool:
         """Whether the whole body is here already, so that no read of it will wait."""
 
-    @property
-    def resend(self) -> str | None:
-        """Why the request was sent a second time, or None."""
-
     async def read(self) -> bytes:
         """Return the next piece of the body as it stands on the wire, `b""` at its end.
 
@@ -129,16 +128,73 @@ class Upstream(Protocol):
 
 
 class UpstreamError(Exception):
-    """The upstream leg failed, and how; `resend` says why the request had been sent a second time, if it had."""
+    """The upstream leg failed, and how."""
 
-    def __init__(self, failure: Failure, resend: str | None = None) -> None:
+    def __init__(self, failure: Failure) -> None:
         super().__init__(failure.label)
         self.failure = failure
-        self.resend = resend
 
 
 class UpstreamConnection(ResponseHandler):
-    """A connection to the upstream, with what aiohttp's own leaves out for lack of a need in a client."""
+    """A connection to the upstream, with what aiohttp's own leaves out for lack of a need in a client.
+
+    aiohttp's parser gets one response and no more: bytes behind its end make it fail, and it takes along what was good.
+    They say nothing of that response (RFC 9112, 6.3), but the connection carries no other.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        # How much of the body is to come: None while its head is, -1 where only the parser sees the end.
+        self._body_bytes_left: int | None = None
+        self._seam = b""
+        self._has_surplus = False
+
+    def set_response_params(self, **params: Any) -> None:
+        """Get ready for a response."""
+        self._body_bytes_left = None
+        self._seam = b""
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Give the parser what belongs to the response."""
+        if not data or self._parser is None:
+            super().data_received(data)
+        while data and self._parser is not None:
+            if self._body_bytes_left is None:
+                end = self._end_of_head(data)
+            elif self._body_bytes_left < 0:
+                end = len(data)
+            else:
+                end = min(len(data), self._body_bytes_left)
+                self._body_bytes_left -= end
+            if not end:
+                self._has_surplus = self._should_close = True
+                return
+            super().data_received(data[:end])
+            data = data[end:]
+
+    def _end_of_head(self, data: bytes) -> int:
+        """Return where in `data` the head may end, or the end of `data`."""
+        head = self._seam + data
+        found = head.find(_END_OF_HEAD)
+        if found < 0:
+            self._seam = head[-len(_END_OF_HEAD) + 1 :]
+            return len(data)
+        end = found + len(_END_OF_HEAD) - len(self._seam)
+        self._seam = b""
+        return end
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """Take note of how long the body of a response is whose head has been parsed."""
+        message, payload = data
+        if message.code >= 200:  # noqa: PLR2004 - RFC 9110, 15.2: another head follows one of 1xx
+            length = message.headers.get("Content-Length", "")
+            if payload.is_eof():
+                self._body_bytes_left = 0
+            else:
+                is_known = headers.is_length(length) and not message.chunked
+                self._body_bytes_left = int(length) if is_known else -1
+        super().feed_data(data, size)
 
     @property
     def has_input(self) -> bool:
@@ -163,7 +219,7 @@ class UpstreamConnection(ResponseHandler):
 
     def stay_open(self) -> None:
         """Take back that the connection ends with the response: aiohttp takes any without a length to be one such."""
-        if self.is_connected() and self.exception() is None:
+        if self.is_connected() and self.exception() is None and not self._has_surplus:
             self._should_close = False
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
@@ -275,19 +331,15 @@ class AiohttpUpstream:
             may_resend = request.method in SAFE_METHODS and isinstance(request.body, bytes)
             if not may_resend or error.failure is not Failure.CONNECTION_TERMINATED:
                 raise
-            return await self._attempt(request, resend=error.failure.label)
+            request.when_resent(error.failure)
+            return await self._attempt(request, fresh=True)
 
-    async def _attempt(self, request: UpstreamRequest, resend: str | None = None) -> UpstreamResponse:
-        response: _Response | None = None
+    async def _attempt(self, request: UpstreamRequest, *, fresh: bool = False) -> UpstreamResponse:
+        response = _Response(self, await self._connect(fresh=fresh))
         try:
-            connection = await self._connect(fresh=resend is not None)
-            response = _Response(self, connection, resend)
             await response.exchange_heads(request)
-        except BaseException as error:
-            if response is not None:
-                response.close()
-            if isinstance(error, UpstreamError):
-                error.resend = resend
+        except BaseException:
+            response.close()
             raise
         return response
 
@@ -376,7 +428,7 @@ class AiohttpUpstream:
 class _Response:
     """One exchange on one connection."""
 
-    def __init__(self, leg: AiohttpUpstream, connection: Connection, resend: str | None) -> None:
+    def __init__(self, leg: AiohttpUpstream, connection: Connection) -> None:
         if not isinstance(connection.protocol, UpstreamConnection):
             raise UpstreamError(Failure.CONNECTION_TERMINATED)
         self._leg = leg
@@ -388,7 +440,6 @@ class _Response:
         self._fields: Fields = ()
         self._length: int | None = None
         self._is_delimited_by_close = False
-        self._resend = resend
         self._may_send = asyncio.Event()
 
     @property
@@ -410,10 +461,6 @@ class _Response:
     @property
     def is_whole(self) -> bool:
         return self._payload.is_eof()
-
-    @property
-    def resend(self) -> str | None:
-        return self._resend
 
     @property
     def _head(self) -> RawResponseMessage:

@@ -326,7 +326,7 @@ class TestHalfAResponse:
         await wire.send(b"GET /api/machines HTTP/1.0\r\n\r\n")
         assert not (await wire.message()).is_whole
 
-    async def test_an_error_that_breaks_off_is_a_failure_of_its_own(
+    async def test_an_error_that_breaks_off_keeps_its_status(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
     ) -> None:
         async def break_off(upstream: Upstream, wire: Wire) -> None:
@@ -335,7 +335,9 @@ class TestHalfAResponse:
 
         upstream = await start_upstream(break_off)
         proxied = await start_proxy(upstream.url)
-        await assert_failed(proxied, await ask(proxied, "POST", "/api", body=b"x"), 502, "http_response_incomplete")
+        response = await ask(proxied, "POST", "/api", body=b"x")
+        assert (response.status, response.is_whole, response.error["code"]) == (400, True, "BadRequest")
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "http_response_incomplete"
 
     @pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"], ids=["length", "te"])
     async def test_stalled(
@@ -401,7 +403,8 @@ class TestHalfAResponse:
     async def test_stalled_within_an_error(self, start_proxy: StartProxy, simulator: Simulator, ask: Ask) -> None:
         proxied = await start_proxy(simulator.url, HASTY)
         response = await ask(proxied, "GET", "/_simulate/Forbidden,stall/api/machines")
-        await assert_failed(proxied, response, 504, "connection_read_timeout")
+        assert (response.status, response.is_whole, response.error["code"]) == (403, True, "Forbidden")
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "connection_read_timeout"
 
     async def test_pauses_shorter_than_the_limit_may_be_many(
         self, start_proxy: StartProxy, simulator: Simulator, ask: Ask
@@ -450,7 +453,8 @@ class TestHalfAResponse:
         upstream = await start_upstream(break_off)
         proxied = await start_proxy(upstream.url)
         response = await ask(proxied, "GET", "/api/machines")
-        assert response.status == 502 if status.startswith(b"4") else not response.is_whole
+        # Of an error an envelope is made, so that it is whole all the same.
+        assert (response.status, response.is_whole) == ((400, True) if status.startswith(b"4") else (200, False))
         assert (await proxied.lines.event("proxy_error"))["failure"] in {
             "http_protocol_error",
             "http_response_incomplete",
@@ -473,6 +477,53 @@ class TestHalfAResponse:
         proxied = await start_proxy(upstream.url, {"upstream.idle_timeout_s": "0.4"})
         response = await ask(proxied, "GET", "/api/machines")
         assert (response.status, response.body, response["X-Error-Code"]) == (400, b"x" * 10, "other")
+
+
+class TestSurplus:
+    """Bytes behind the end of a response say nothing of it (RFC 9112, 6.3), and nothing to whoever asks next."""
+
+    @pytest.mark.parametrize(
+        ("method", "answer", "status", "body"),
+        [
+            pytest.param("GET", b"200 OK\r\nContent-Length: 2\r\n\r\nok and more", 200, b"ok", id="length"),
+            pytest.param("GET", b"200 OK\r\nContent-Length: 0\r\n\r\nmore", 200, b"", id="no-body"),
+            pytest.param("HEAD", b"200 OK\r\nContent-Length: 4\r\n\r\nmore", 200, b"", id="body-behind-head"),
+            pytest.param("GET", b"204 No Content\r\n\r\nmore", 204, b"", id="body-behind-204"),
+            pytest.param("GET", b'304 Not Modified\r\nETag: "x"\r\n\r\nmore', 304, b"", id="body-behind-304"),
+            pytest.param(
+                "GET",
+                b"103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\nmore",
+                103,
+                b"",
+                id="interim-one",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("cut", [None, 1, 3], ids=["one-segment", "byte-by-byte", "in-threes"])
+    async def test_it_costs_the_connection_alone(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial,
+        method: str, answer: bytes, status: int, body: bytes, cut: int | None,
+    ) -> None:  # fmt: skip
+        async def script(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            whole = b"HTTP/1.1 " + answer
+            for at in range(0, len(whole), cut or len(whole)):
+                await wire.send(whole[at : at + (cut or len(whole))])
+                await asyncio.sleep(0)
+            # A second request on this connection would be answered so.
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 500 Off by one\r\nContent-Length: 0\r\n\r\n")
+
+        upstream = await start_upstream(script)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        for _ in range(2):
+            await wire.send(f"{method} /api/machines/1 HTTP/1.1\r\nHost: sidecar\r\n\r\n".encode())
+            response = await wire.message(method)
+            assert (response.status, response.body) == (status, body)
+            if status < 200:
+                assert (await wire.message(method)).status == 204
+        assert len(upstream.wires) == 2
 
 
 class TestPool:

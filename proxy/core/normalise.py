@@ -16,7 +16,7 @@ from proxy.core.jsontext import with_members
 from proxy.core.masking import masked, masked_document
 from proxy.core.model import Reply
 from proxy.core.replies import tag_upstream_error
-from proxy.core.shapes import BINARY, EMPTY, Recognised, recognise
+from proxy.core.shapes import BINARY, EMPTY, Recognised, as_code, recognise
 from proxy.core.throttling import with_wait
 
 if TYPE_CHECKING:
@@ -323,7 +323,8 @@ def _problem(
     """Return problem details; `own` are the members that nobody but their sender can know."""
     title = _title(status, reason)
     document: dict[str, JsonValue] = {"type": "about:blank", "title": title, "status": status, "detail": detail, **own}
-    return json.dumps({**document, "code": tag.code, "target": tag.target_id, **extensions}).encode()
+    # What is read of it again is the same then: only an envelope's code is of any length.
+    return json.dumps({**document, "code": as_code(tag.code), "target": tag.target_id, **extensions}).encode()
 
 
 def _extensions(error: Mapping[str, JsonValue], secrets: Secrets = ()) -> dict[str, JsonValue]:

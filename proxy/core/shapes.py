@@ -253,7 +253,7 @@ def _of_document(document: JsonValue, text: str, shapes: Shapes, reader: _Reader
             found = (reader.target(value) for value in _texts(document, shape.target))
             return Recognised(
                 shape.name,
-                _sentence(code, _CODE_LENGTH_AT_MOST) if code else None,
+                as_code(code) if code else None,
                 _sentence(message) if message else None,
                 next((target for target in found if target is not None), None),
                 _list_at(document, shape.details),
@@ -300,7 +300,7 @@ def _of_broken_json(text: str, reader: _Reader) -> Recognised:
     code, message = reader.code(found.get("code")), found.get("message")
     return Recognised(
         BROKEN_JSON,
-        _sentence(code, _CODE_LENGTH_AT_MOST) if code else None,
+        as_code(code) if code else None,
         _sentence(message) if message else None,
         reader.target(found.get("target")),
         text=text,
@@ -344,6 +344,11 @@ def _list_at(document: JsonValue, paths: Iterable[Path]) -> Sequence[JsonValue]:
             case list(values) if values and all(isinstance(value, dict) for value in values):
                 return values
     return ()
+
+
+def as_code(text: str) -> str:
+    """Return `text` as the code of an error that is no envelope: on one line, of 128 characters at the most."""
+    return _sentence(text, _CODE_LENGTH_AT_MOST)
 
 
 def _sentence(text: str, limit: int = _TEXT_LENGTH_AT_MOST) -> str:

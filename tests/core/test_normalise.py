@@ -350,6 +350,14 @@ def test_problem_details_get_what_they_lack_and_keep_every_other_byte(before: st
     assert (again.body, again.fields) == (reply.body, reply.fields)
 
 
+@pytest.mark.parametrize("code", ["1" * 300, "a  b\n c", " x "])
+def test_a_code_beyond_measure_is_told_as_problem_details_tell_it(code: str) -> None:
+    body = json.dumps({"error": {"code": code, "message": "No."}}).encode()
+    reply = answer(body, JSON, Form.PROBLEM)
+    again = answer(reply.body, reply.fields, Form.PROBLEM)
+    assert (again.body, again.fields) == (reply.body, reply.fields)
+
+
 def test_a_code_in_a_header_field_is_that_of_an_error_without_one() -> None:
     fields = ((b"x-ms-error-code", b"BlobNotFound"),)
     assert answer(b"", fields, status=404).tag.code == "BlobNotFound"

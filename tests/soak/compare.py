@@ -198,8 +198,7 @@ def _of_failure(
         yield f"it was sent a second time because of {resend}"
     if resend and request.route.method not in SAFE:
         yield "an unsafe request was sent a second time"
-    # A client that leaves during the second attempt ends it before anybody tells of it.
-    if len(arrivals) > 1 and not resend and not (request.leaves and failure == "client_disconnected"):
+    if len(arrivals) > 1 and not resend:
         yield "reached the upstream twice, the log says nothing of it"
     if len(arrivals) > 1 and arrivals[0].deed not in {"cut before the head", "cut in the head"}:
         yield f"was sent a second time though the upstream has {arrivals[0].deed!r}"
