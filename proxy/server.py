@@ -23,6 +23,7 @@ from proxy.listener import Entrance, Listener, ListenError, listen_problem, list
 from proxy.logs import logging_to
 from proxy.reload import Reloader, Source
 from proxy.settings import changed_keys
+from proxy.status import Status
 from proxy.switch import Switch
 from proxy.telemetry import Telemetry
 
@@ -107,7 +108,8 @@ async def serving(
             )
         )
         telemetry.log_to(log, requests=settings.log.requests)
-        admin = admin_application(registry, readiness)
+        status = Status(telemetry.recent, lambda: readiness.phase.value)
+        admin = admin_application(registry, readiness, status.routes())
         try:
             admin_address = await stack.enter_async_context(
                 administering(admin, settings.admin.host, settings.admin.port)
@@ -124,6 +126,7 @@ async def serving(
         running = Running(
             _url("https" if tls else "http", *entrance.address), _url("http", *admin_address), registry, readiness, log
         )
+        status.proxy_url = running.url
         readiness.phase = Phase.SERVING
         log.info(
             "serving",
@@ -147,6 +150,7 @@ async def serving(
                 reloading.cancel()
                 await asyncio.wait([reloading])
             readiness.phase = Phase.DRAINING
+            status.end()
             drain = listener.settings.drain
             log.info("draining", delay_s=drain.delay_s, timeout_s=drain.timeout_s)
             await asyncio.sleep(drain.delay_s)
