@@ -14,8 +14,6 @@ from aiohttp import web
 from proxy.listener import ConnectionLimits, GuardedConnection
 from tests.conftest import dialled
 
-from tests.conftest import dialled
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
