@@ -114,6 +114,16 @@ have_peers() (
   nginx -v && haproxy -v
 ) >/dev/null 2>&1
 
+# The browser that tests/test_page.py looks at the status page with, found where it looks. Below .cache it has its
+# libraries and fonts beside it.
+have_chromium() { chromium --version || unpacked_chromium --version; } >/dev/null 2>&1
+
+unpacked_chromium() (
+  libraries=$(find "$cache/chromium" -name '*.so*' -exec dirname {} + 2>/dev/null | sort -u | paste -sd: -)
+  export LD_LIBRARY_PATH=$libraries
+  "$cache/chromium/usr/lib/chromium/chromium" "$@"
+)
+
 private=(-o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt/archives" -o Acquire::Languages=none)
 
 # Debian's own packages are unpacked below .cache: no root is needed, and no service is started on this machine. Where
@@ -163,6 +173,17 @@ unpack_peers() {
   have_peers
 }
 
+unpack_chromium() {
+  local libraries
+  rm -rf "$cache/apt" "$cache/chromium"
+  unpack_debian chromium chromium chromium-common fonts-dejavu-core || return
+  libraries=$(missing_libraries chromium chromium-common) || return
+  # shellcheck disable=SC2086
+  [ -z "$libraries" ] || unpack_debian chromium $libraries || return
+  rm -rf "$cache/apt"
+  have_chromium
+}
+
 prepare_prometheus() {
   export PATH=$PATH:$cache/prometheus/usr/bin
   have_prometheus && return
@@ -185,6 +206,20 @@ prepare_peers() {
     die "Debian's nginx and haproxy cannot be had or do not run here: put 'nginx' and 'haproxy' on PATH"
 }
 
+# Without it the status page is tested but for what a browser makes of it, and pytest says so.
+prepare_chromium() {
+  have_chromium && return
+  if ! command -v apt-get >/dev/null; then
+    say "no 'chromium' is on PATH: what a browser makes of the status page is left out"
+    return
+  fi
+  if [ "$(id -u)" -eq 0 ] && apt_install chromium fonts-dejavu-core && have_chromium; then
+    return
+  fi
+  say "Unpacking Debian's chromium below .cache"
+  unpack_chromium || say "Debian's chromium cannot be had or does not run here: the tests that need it are left out"
+}
+
 prepare_tests() {
   local pins=(.ci/requirements-dev.txt)
   prepare_package
@@ -195,4 +230,5 @@ prepare_tests() {
   fi
   prepare_prometheus
   prepare_peers
+  prepare_chromium
 }

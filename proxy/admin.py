@@ -1,4 +1,4 @@
-"""The admin listener: metrics for Prometheus, and probes for whoever runs the process."""
+"""The admin listener: metrics for Prometheus, probes for whoever runs the process, and what else is to be shown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proxy.listener import ConnectionLimits, GuardedConnection
 from proxy.progress import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from prometheus_client import CollectorRegistry, Gauge
 
@@ -58,8 +58,10 @@ class Readiness:
         self._gauge.set(phase is Phase.SERVING)
 
 
-def admin_application(registry: CollectorRegistry, readiness: Readiness) -> web.Application:
-    """Return the application that answers `/metrics`, `/healthz` and `/readyz`."""
+def admin_application(
+    registry: CollectorRegistry, readiness: Readiness, routes: Iterable[web.AbstractRouteDef] = ()
+) -> web.Application:
+    """Return the application that answers `/metrics`, `/healthz`, `/readyz` and `routes`."""
 
     async def metrics(request: web.Request) -> web.Response:
         # Which of Prometheus' text formats is up to the scraper; exemplars are in OpenMetrics alone.
@@ -79,6 +81,7 @@ def admin_application(registry: CollectorRegistry, readiness: Readiness) -> web.
 
     application = web.Application()
     application.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    application.add_routes(routes)
     return application
 
 
@@ -97,7 +100,8 @@ async def administering(
         OSError: the address is taken, or is not this machine's.
     """
     loop = asyncio.get_running_loop()
-    runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
+    # A stream of events would otherwise outlive its reader until there is something to be told.
+    runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S, handler_cancellation=True)
     await runner.setup()
     manager = runner.server
     if manager is None:

@@ -707,6 +707,7 @@ def _show_addresses(console: Console, proxy_url: str, admin_url: str, simulator_
     addresses = Table.grid(padding=(0, 2))
     for name, url in (
         ("Proxy", proxy_url),
+        ("Status page", f"{admin_url}/"),
         ("Metrics", f"{admin_url}/metrics"),
         ("Readiness", f"{admin_url}/readyz"),
         ("Simulator", simulator_url),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -33,7 +33,7 @@ from proxy.progress import StalledError, Watch
 from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 # A body above this is checked in a thread: below, the check takes less than switching to one does. So is a coded one of
 # any size, as a few hundred bytes may become a megabyte.
 _CHECKED_IN_THREAD_ABOVE_BYTES: Final = 32 * 1024
+
+_T = TypeVar("_T")
 
 _FIRST_ERROR_STATUS: Final = 400
 
@@ -81,12 +83,22 @@ class _Content(NamedTuple):
 
 
 class Traffic:
-    """How many exchanges are under way, whatever settings they began with."""
+    """How many exchanges are under way, whatever settings they began with, and the turn of those that take long.
 
-    __slots__ = ("in_flight",)
+    One of those at a time runs in a thread: of two, neither would be done sooner, and the event loop would wait for
+    both of them.
+    """
+
+    __slots__ = ("_turn", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self._turn = asyncio.Semaphore()
+
+    async def in_thread(self, function: Callable[[], _T]) -> _T:
+        """Return what `function` returns in a thread, when its turn has come."""
+        async with self._turn:
+            return await asyncio.to_thread(function)
 
 
 class Exchange:
@@ -303,7 +315,9 @@ class _Course:
             return self._pieces(body)
         arguments = (body, self._fields, shape, mode)
         if self._takes_long(body):
-            self._checked = await asyncio.to_thread(check.check, *arguments, limit_bytes=limit_bytes)
+            self._checked = await self._exchange.traffic.in_thread(
+                partial(check.check, *arguments, limit_bytes=limit_bytes)
+            )
         else:
             self._checked = check.check(*arguments, limit_bytes=limit_bytes)
         # It is held until it was sent in any case; of a body that was streamed nothing is kept.
@@ -320,7 +334,9 @@ class _Course:
             return ()
         limit_bytes = self._settings.check.max_body_bytes
         if self._takes_long(body):
-            return await asyncio.to_thread(check.suspects, body, self._fields, shape, limit_bytes=limit_bytes)
+            return await self._exchange.traffic.in_thread(
+                partial(check.suspects, body, self._fields, shape, limit_bytes=limit_bytes)
+            )
         return check.suspects(body, self._fields, shape, limit_bytes=limit_bytes)
 
     async def _unchecked_body(self) -> bytes | AsyncIterator[bytes]:
@@ -487,7 +503,7 @@ class _Course:
         form = self._form if errors.normalise and not headers.forbids_transform(self._fields) else Form.KEPT
         answer = partial(answer_to, error, rules, form, own_target=new_target(), now_s=time())
         if len(body or b"") > _CHECKED_IN_THREAD_ABOVE_BYTES or headers.is_coded(fields):
-            return await asyncio.to_thread(answer)
+            return await self._exchange.traffic.in_thread(answer)
         return answer()
 
     @property
@@ -700,7 +716,8 @@ def _trace_id(fields: Fields) -> str | None:
 
 
 def _expects_continue(request: web.BaseRequest) -> bool:
-    return request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"
+    listed = headers.joined(request.raw_headers, b"expect").lower().split(",")
+    return request.version >= HttpVersion11 and "100-continue" in {member.strip(" \t") for member in listed}
 
 
 def _date() -> tuple[bytes, bytes]:

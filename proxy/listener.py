@@ -24,7 +24,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.core import headers
 from proxy.core.failure import Failure
 from proxy.errors import UnusableInputError
-from proxy.progress import held_for_peer, reset
+from proxy.progress import break_off, has_left, held_for_peer, reset
 
 if TYPE_CHECKING:
     import ssl
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.core.model import Fields, Reply
     from proxy.settings import Settings
 
+_DEPARTURE_LOOK_S: Final = 0.5
 _IDLE_SWEEP_S: Final = 0.02
 _LINGERING_S: Final = 5.0
 _LAST_MOMENT_S: Final = 0.1
@@ -44,6 +45,9 @@ _LAST_MOMENT_S: Final = 0.1
 # RFC 9112, 2.1 and 7.1: heads and chunked bodies end with an empty line behind another line, and nowhere else.
 _END_OF_LINES: Final = re.compile(rb"[^\r\n]\r\n\r\n")
 _SEAM_BYTES: Final = 4
+
+# Parsed in about a millisecond. Whoever writes such ends into a chunked body fits 50,000 of them into one read.
+_PARTS_AT_ONCE: Final = 1024
 
 # RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
 _EMPTY_LINES: Final = re.compile(rb"[\r\n]*")
@@ -155,12 +159,13 @@ class GuardedConnection(RequestHandler):
     """One connection from a peer, with the timers and limits that aiohttp leaves out.
 
     aiohttp's parser is given what came in parts that end where a message may end, so that it is known what lies behind
-    the last whole message, and so that a part that breaks the rules spoils none before it.
+    the last whole message, and so that a part that breaks the rules spoils none before it. Where there are very many
+    parts, other connections have their turns in between, and no more is read meanwhile.
     """
 
     __slots__ = (
-        *("_body", "_body_bytes_left", "_decompresses", "_has_old_trailers", "_head_bytes", "_head_timer", "_is_deaf"),
-        *("_limits", "_peers", "_seam", "_unparsed"),
+        *("_body", "_body_bytes_left", "_decompresses", "_departure_timer", "_has_old_trailers", "_head_bytes"),
+        *("_head_timer", "_is_behind", "_is_deaf", "_limits", "_peers", "_seam", "_unparsed"),
     )
 
     def __init__(self, manager: web.Server, limits: ConnectionLimits, **kwargs: Any) -> None:
@@ -168,12 +173,14 @@ class GuardedConnection(RequestHandler):
         self._peers = manager
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
+        self._departure_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._body: StreamReader = EMPTY_PAYLOAD
         self._body_bytes_left = 0
         # The last bytes of the head or the chunked body under way: its end may have begun in them.
         self._seam = b""
         self._unparsed = b""
+        self._is_behind = False
         self._is_deaf = False
         self._has_old_trailers = False
         self._decompresses: bool = kwargs.get("auto_decompress", True)
@@ -196,9 +203,33 @@ class GuardedConnection(RequestHandler):
             self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._unwatch_head()
+        if self._departure_timer is not None:
+            self._departure_timer.cancel()
         super().connection_lost(exc)
+
+    def _pause_transport_reading(self) -> None:
+        """Look now and then whether the peer is still there: nobody else does while nothing is read."""
+        super()._pause_transport_reading()
+        if self._departure_timer is None:
+            self._departure_timer = self._loop.call_later(_DEPARTURE_LOOK_S, self._look_for_departure)
+
+    def _look_for_departure(self) -> None:
+        self._departure_timer = None
+        if self.transport is None or not (self._reading_paused or self._buffer_paused):
+            return
+        if has_left(self.transport):
+            self.transport.abort()
+        else:
+            self._departure_timer = self._loop.call_later(_DEPARTURE_LOOK_S, self._look_for_departure)
+
+    def _process_keepalive(self) -> None:
+        """Close an idle connection in time; one on which a head has begun is timed by that."""
+        if self._head_timer is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None
 
     def force_close(self) -> None:
         """End the connection, if need be without what its peer does not read."""
@@ -214,10 +245,20 @@ class GuardedConnection(RequestHandler):
         if not data:
             # There is room again: first for what the parser itself has kept.
             super().data_received(b"")
-        data, self._unparsed = self._unparsed + data, b""
-        begin = 0
+        self._unparsed += data
+        if not self._is_behind:
+            self._parse_parts()
+
+    def _parse_parts(self) -> None:
+        """Parse what is not parsed yet, as far as there is room for it; what is left after many parts has to wait."""
+        data, self._unparsed = self._unparsed, b""
+        begin = parts = 0
         while begin < len(data) and not self._is_full and not self._is_deaf:
+            if parts == _PARTS_AT_ONCE:
+                self._fall_behind()
+                break
             begin = self._parse_part(data, begin)
+            parts += 1
         if not self._is_deaf:
             self._unparsed = data[begin:]
         if self._head_bytes > self._limits.head_bytes:
@@ -225,6 +266,26 @@ class GuardedConnection(RequestHandler):
                 self._refuse(Failure.HEAD_TOO_LARGE)
             else:
                 self._refuse_behind(_TOO_MUCH)
+
+    def _fall_behind(self) -> None:
+        """Go on parsing when everyone else has had a turn; until then nothing more is read."""
+        self._is_behind = True
+        self._pause_transport_reading()
+        self._loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._is_behind = False
+        if self.transport is None:
+            return
+        if not self._is_deaf:
+            self._parse_parts()
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """Read on, unless what was read already is still to be parsed."""
+        if not self._is_behind:
+            super()._resume_transport_reading()
 
     @property
     def _is_full(self) -> bool:
@@ -298,7 +359,7 @@ class GuardedConnection(RequestHandler):
             self._is_deaf = True
             if not self._body.is_eof():
                 # aiohttp queues the error behind the body, whose reader would wait for the rest of it.
-                self._body.set_exception(web.RequestPayloadError())
+                break_off(self._body, web.RequestPayloadError())
             return
         length = message.headers.get("Content-Length", "0")
         if headers.size(message.raw_headers) > self._limits.head_bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import select
 import socket
 import struct
 import sys
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Final, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from aiohttp.streams import StreamReader
 
 _LOOKS: Final = 4
 """How often a look is taken within the time allowed; a standstill is noticed that much later at the most."""
@@ -87,6 +90,26 @@ def reset(transport: asyncio.WriteTransport) -> None:
     if plug is not None and plug.fileno() >= 0:
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+def has_left(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has closed or reset the connection, which the event loop cannot see while nothing is read."""
+    plug = transport.get_extra_info("socket")
+    if plug is None or plug.fileno() < 0:
+        return True
+    poll = select.poll()
+    # poll(2): an error and a hang-up are told of in any case; an orderly end has an event of its own on Linux.
+    poll.register(plug.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
+
+
+def break_off(body: StreamReader, error: BaseException) -> None:
+    """Have whoever reads `body` meet `error`, which the parser came upon.
+
+    A reader that the same bytes have just woken would go back to sleep without a look at it, and so it is told twice.
+    """
+    body.set_exception(error)
+    asyncio.get_running_loop().call_soon(body.set_exception, error)
 
 
 def unread_by_peer(transport: asyncio.WriteTransport) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
+import sys
 import urllib.request
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +23,7 @@ from proxy.listener import Entrance, Listener, ListenError, listen_problem, list
 from proxy.logs import logging_to
 from proxy.reload import Reloader, Source
 from proxy.settings import changed_keys
+from proxy.status import Status
 from proxy.switch import Switch
 from proxy.telemetry import Telemetry
 
@@ -36,6 +39,10 @@ _OLDEST_AIOHTTP: Final = (3, 14, 1)
 
 _FIXED_KEYS: Final = ("listen", "admin", "workers")
 """The keys that hold from start to end: their new values need a restart."""
+
+# How long a thread that checks a large body may hold up the event loop, which waits for it again behind each of its
+# system calls: with Python's 5 ms, an error with 20,000 details makes it 25 ms late in all, with this 4 ms.
+_SWITCH_INTERVAL_S: Final = 0.0005
 
 
 class StartError(UnusableInputError):
@@ -101,7 +108,8 @@ async def serving(
             )
         )
         telemetry.log_to(log, requests=settings.log.requests)
-        admin = admin_application(registry, readiness)
+        status = Status(telemetry.recent, lambda: readiness.phase.value)
+        admin = admin_application(registry, readiness, status.routes())
         try:
             admin_address = await stack.enter_async_context(
                 administering(admin, settings.admin.host, settings.admin.port)
@@ -118,6 +126,7 @@ async def serving(
         running = Running(
             _url("https" if tls else "http", *entrance.address), _url("http", *admin_address), registry, readiness, log
         )
+        status.proxy_url = running.url
         readiness.phase = Phase.SERVING
         log.info(
             "serving",
@@ -141,6 +150,7 @@ async def serving(
                 reloading.cancel()
                 await asyncio.wait([reloading])
             readiness.phase = Phase.DRAINING
+            status.end()
             drain = listener.settings.drain
             log.info("draining", delay_s=drain.delay_s, timeout_s=drain.timeout_s)
             await asyncio.sleep(drain.delay_s)
@@ -184,11 +194,31 @@ class _Plant:
         self.telemetry.log_to(self.log, requests=settings.log.requests)
         self.log.follow(level=settings.log.level, style=settings.log.format)
         self.configuration = configuration
+        if gc.get_freeze_count():
+            # The former catalog is garbage by now but for exchanges under way, the new one is there to stay.
+            _freeze()
         told: dict[str, object] = {
             "changed": changed_keys(former, settings),
             "operations": len(configuration.catalog.operations),
         }
         return told | ({"restart_needed": restart_needed} if restart_needed else {})
+
+
+def keep_pauses_short() -> None:
+    """Set this process up for the event loop to be late by little, whatever is checked in threads beside it.
+
+    Both settings are the whole process's, hence for whoever runs a proxy and nothing else. Call it when a proxy
+    serves; what a reload brings is treated likewise.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    _freeze()
+
+
+def _freeze() -> None:
+    """Take what is in memory now out of garbage collection: to walk the catalog takes 20 ms and more, each time."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 async def serve(configuration: Configuration, source: Source, stream: TextIO) -> None:
@@ -214,6 +244,7 @@ async def serve(configuration: Configuration, source: Source, stream: TextIO) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with serving(configuration, stream, source, reload_wanted):
+        keep_pauses_short()
         await stop.wait()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter as Counts
+from time import time
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -14,6 +15,7 @@ from proxy import __version__
 from proxy.core import tags
 from proxy.core.failure import Failure
 from proxy.core.model import BodyResult
+from proxy.core.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +49,7 @@ class Telemetry:
 
     def __init__(self, registry: CollectorRegistry, catalog: Catalog, codes: ErrorCodes) -> None:
         self.registry = registry
+        self.recent = Recent()
         self._children: dict[tuple[object, ...], Counter | Histogram] = {}
         self._requests = self._counter("requests", "Exchanges, by operation and status.", "operation", "status")
         self._errors = self._counter(
@@ -111,11 +114,15 @@ class Telemetry:
         self._child(self._log_dropped).inc()
 
     def record(self, outcome: Outcome) -> None:
-        """Count `outcome` and, where it is worth it, write the line about it. Never raises."""
+        """Count `outcome` and, where it is worth it, write the line about it and remember it. Never raises."""
         self._count(outcome)
-        logger = self._logger
-        if logger is not None and (self._logs_requests or tags.is_worth_a_line(outcome)):
-            getattr(logger, tags.log_level(outcome))(tags.log_event(outcome), **tags.log_fields(outcome, self._codes))
+        if not (self._logs_requests or tags.is_worth_a_line(outcome)):
+            return
+        fields = tags.log_fields(outcome, self._codes)
+        if self._logger is not None:
+            getattr(self._logger, tags.log_level(outcome))(tags.log_event(outcome), **fields)
+        if Recent.is_kept(outcome):
+            self.recent.record(outcome, fields, time())
 
     def _count(self, outcome: Outcome) -> None:
         operation, status = outcome.operation, tags.status_label(outcome)

@@ -28,7 +28,7 @@ from yarl import URL
 
 from proxy.core import headers
 from proxy.core.failure import Failure
-from proxy.progress import StalledError, Watch
+from proxy.progress import StalledError, Watch, break_off
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -48,6 +48,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _READ_BUFFER_BYTES: Final = 64 * 1024
 _LINE_BYTES_AT_MOST: Final = 64 * 1024
+_HEAD_BYTES_AT_MOST: Final = 256 * 1024
 _FIELDS_AT_MOST: Final = 256
 _INTERIM_RESPONSES_AT_MOST: Final = 16
 _INTERIM_BYTES_AT_MOST: Final = 64 * 1024
@@ -147,12 +148,14 @@ class UpstreamConnection(ResponseHandler):
         # How much of the body is to come: None while its head is, -1 where only the parser sees the end.
         self._body_bytes_left: int | None = None
         self._seam = b""
+        self._head_bytes = self._interim_responses = 0
         self._has_surplus = False
 
     def set_response_params(self, **params: Any) -> None:
         """Get ready for a response."""
         self._body_bytes_left = None
         self._seam = b""
+        self._head_bytes = self._interim_responses = 0
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
@@ -162,6 +165,9 @@ class UpstreamConnection(ResponseHandler):
         while data and self._parser is not None:
             if self._body_bytes_left is None:
                 end = self._end_of_head(data)
+                self._head_bytes += end
+                if self._is_head_too_large():
+                    return
             elif self._body_bytes_left < 0:
                 end = len(data)
             else:
@@ -172,6 +178,15 @@ class UpstreamConnection(ResponseHandler):
                 return
             super().data_received(data[:end])
             data = data[end:]
+
+    def _is_head_too_large(self) -> bool:
+        """Whether there is more of heads, interim ones included, than is read; if so, it is as if they were no HTTP."""
+        if self._head_bytes <= _HEAD_BYTES_AT_MOST and self._interim_responses <= _INTERIM_RESPONSES_AT_MOST:
+            return False
+        self.set_exception(HttpProcessingError())
+        if self.transport is not None:
+            self.transport.close()
+        return True
 
     def _end_of_head(self, data: bytes) -> int:
         """Return where in `data` the head may end, or the end of `data`."""
@@ -187,7 +202,9 @@ class UpstreamConnection(ResponseHandler):
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Take note of how long the body of a response is whose head has been parsed."""
         message, payload = data
-        if message.code >= 200:  # noqa: PLR2004 - RFC 9110, 15.2: another head follows one of 1xx
+        if message.code < 200:  # noqa: PLR2004 - RFC 9110, 15.2: another head follows
+            self._interim_responses += 1
+        else:
             length = message.headers.get("Content-Length", "")
             if payload.is_eof():
                 self._body_bytes_left = 0
@@ -226,7 +243,7 @@ class UpstreamConnection(ResponseHandler):
         """Tell whoever reads a body too: aiohttp tells of a body that breaks its framing only who waits for a head."""
         super().set_exception(exc, exc_cause)
         if self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(exc)
+            break_off(self._payload, exc)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -60,11 +60,11 @@ SHELL = {
     "listener": row("core errors progress settings", "aiohttp"),
     "logs": row("core", "structlog"),
     "metadata": row("core errors", "defusedxml yaml"),
-    "progress": row(),
+    "progress": row("", "aiohttp"),
     "reload": row("configuration errors files logs telemetry"),
     "resources": row("core documents errors files"),
     "server": row(
-        "admin configuration errors listener logs reload settings switch telemetry",
+        "admin configuration errors listener logs reload settings status switch telemetry",
         "aiohttp prometheus_client",
     ),
     "settings": row(
@@ -76,6 +76,7 @@ SHELL = {
     # The stand-in shares nothing with the proxy: it must not share our mistakes.
     "simulator": row("simulator_data", "aiohttp"),
     "simulator_data": row(),
+    "status": row("__init__ core progress", "aiohttp"),
     "switch": row("configuration core exchange settings telemetry tls upstream", "aiohttp"),
     "telemetry": row("__init__ core logs", "prometheus_client"),
     "tls": row("files"),

@@ -7,10 +7,15 @@ import gzip
 import hashlib
 import json
 import re
+import threading
+import time
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from proxy.exchange import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -638,7 +643,7 @@ class TestWhatIsChecked:
             pytest.param((JSON,), b"{", "unreadable", id="half-a-json"),
             pytest.param((JSON,), b'{"comment":NaN}', "unreadable", id="nan"),
             pytest.param((JSON,), b'{"comment":"\xff"}', "unreadable", id="not-utf-8"),
-            pytest.param((JSON,), b"[" * 100_000, "unreadable", id="deep"),
+            pytest.param((JSON,), b"[" * 40_000, "unreadable", id="deep"),
             pytest.param((JSON,), b'{"a":' * 5000 + b"1" + b"}" * 5000, "unreadable", id="deep-and-whole"),
             pytest.param((JSON, b"Content-Encoding: gzip"), WRONG, "unreadable", id="not-the-gzip-it-claims"),
             pytest.param((JSON, b"Content-Encoding: zstd"), WRONG, "unreadable", id="unknown-coding"),
@@ -1377,3 +1382,17 @@ class TestLeaks:
         await proxied.until(lambda: proxied.sample("upstream_connections", state="idle") == 0)
         await proxied.until(lambda: len(asyncio.all_tasks()) <= before)
         assert (await (await dial(proxied)).ask("GET", "/api/machines")).status == 200
+
+
+async def test_what_takes_long_runs_in_a_thread_one_after_the_other() -> None:
+    running = threading.Semaphore()
+
+    def alone(number: int) -> int:
+        is_alone = running.acquire(blocking=False)
+        time.sleep(0.02)
+        if is_alone:
+            running.release()
+        return number if is_alone and threading.current_thread() is not threading.main_thread() else -1
+
+    traffic = Traffic()
+    assert await asyncio.gather(*(traffic.in_thread(partial(alone, number)) for number in range(5))) == [0, 1, 2, 3, 4]

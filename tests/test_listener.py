@@ -9,6 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
+
+from proxy.listener import ConnectionLimits, GuardedConnection
+from tests.conftest import dialled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -668,6 +672,69 @@ class TestTimes:
         assert (await wire.ask("GET", "/api")).body == b"ok"
         assert [event["event"] for event in proxied.lines.events()] == ["serving"]
         assert len(upstream.requests) == 2
+
+    async def test_ends_without_end_in_a_chunk(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """What looks like the end of a message, 200,000 times: all of it arrives, and so does what stands behind it."""
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        data = b"".join(b"%d\r\n\r\n" % number for number in range(200_000))
+        chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+        request = POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+        sending = asyncio.create_task(wire.send(request * 2 + GET + b"\r\n"))
+        for _ in range(3):
+            assert (await wire.message()).body == b"ok"
+        await sending
+        assert [request.body for request in upstream.requests] == [data, data, b""]
+
+    @pytest.mark.parametrize("garbage", [b"\x00", b"GET\r\n\r\n"], ids=["nul", "no-target"])
+    async def test_what_breaks_the_rules_behind_many_ends(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial, garbage: bytes
+    ) -> None:
+        upstream = await start_upstream(OK)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        data = b"x\r\n\r\n" * 5000
+        good = POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+        await wire.send(good + garbage + GET + b"\r\n")
+        assert (await wire.message()).body == b"ok"
+        assert (await wire.message()).status == 400
+        assert await wire.rest() == b""
+        assert [request.body for request in upstream.requests] == [data]
+
+    async def test_many_ends_give_others_a_turn(self) -> None:
+        """Nothing is read while what was read is still to be parsed, and then reading goes on."""
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            body = await request.read()
+            went_on.append(bool(request.transport and request.transport.is_reading()))
+            return web.Response(body=b"%d" % len(body))
+
+        class Watched(GuardedConnection):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                if self.transport is not None:
+                    reads_on.append(self.transport.is_reading())
+
+        reads_on: list[bool] = []
+        went_on: list[bool] = []
+        loop = asyncio.get_running_loop()
+        manager = web.Server(answer)
+        limits = ConnectionLimits(header_timeout_s=10, head_bytes=65_536, max_connections=10)
+        server = await loop.create_server(lambda: Watched(manager, limits, loop=loop), "127.0.0.1", 0)
+        wire = await dialled(server.sockets[0].getsockname()[1])
+        try:
+            data = b"x\r\n\r\n" * 2000
+            await wire.send(POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
+            assert (await wire.message()).body == b"%d" % len(data)
+        finally:
+            await wire.close()
+            server.close()
+            await manager.shutdown(timeout=1)
+        assert not all(reads_on)
+        assert went_on == [True]
 
     async def test_a_head_that_began_behind_many_requests(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
@@ -1346,3 +1413,108 @@ class TestResponses:
         for _ in range(2):
             response = await wire.ask("GET", "/api/machines")
             assert (response.body, response.is_whole) == (b"first last", True)
+
+
+class TestEverySplit:
+    """How a stream is cut into segments makes no difference to what comes of it."""
+
+    @pytest.mark.parametrize(
+        ("stream", "statuses"),
+        [
+            pytest.param(
+                b"POST /api/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\nXX\r\n",
+                [400], id="chunk-that-breaks",
+            ),
+            pytest.param(
+                b"POST /api/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"4\r\n\r\n\r\n\r\n0\r\nA: b\r\n\r\nGET /api/b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                [200, 200], id="chunked-then-get",
+            ),
+            pytest.param(
+                b"POST /api/a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n\r\n\r\nok\r\n"
+                b"GET /api/b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                [200, 200], id="length-then-get",
+            ),
+            pytest.param(
+                b"GET /api/a HTTP/1.1\r\nHost: a\r\n\r\nGET /api/b HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n",
+                [200, 400], id="get-then-malformed",
+            ),
+        ],
+    )  # fmt: skip
+    async def test_makes_no_difference(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, stream: bytes, statuses: list[int]
+    ) -> None:
+        upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        # One that waited for its timer would be a 408.
+        proxied = await start_proxy(upstream.url, {"downstream.body_timeout_s": "5"})
+
+        async def outcome(at: int) -> list[int]:
+            wire = await dialled(proxied.port)
+            await wire.send(stream[:at])
+            await asyncio.sleep(0.02)
+            await wire.send(stream[at:])
+            try:
+                seen = [(await wire.message()).status for _ in statuses]
+                assert await wire.reader.read() == b""
+            finally:
+                await wire.close()
+            return seen
+
+        outcomes = await asyncio.gather(*(outcome(at) for at in range(1, len(stream))))
+        assert [at for at, seen in enumerate(outcomes, 1) if seen != statuses] == []
+
+
+class TestDeparture:
+    async def test_a_client_that_leaves_is_noticed_behind_what_it_has_pipelined(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """What it sent ahead fills the queue, so that nothing more is read, its end neither."""
+
+        async def never(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.reader.read()
+            left.set()
+
+        left = asyncio.Event()
+        proxied = await start_proxy((await start_upstream(never)).url)
+        wire = await dial(proxied)
+        await wire.send(b"GET /api/machines HTTP/1.1\r\nHost: a\r\n\r\n" * 40)
+        await proxied.until(lambda: proxied.sample("requests_in_flight") == 1)
+        wire.reset()
+        async with asyncio.timeout(wire.within_s):
+            await left.wait()
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "client_disconnected"
+
+    async def test_a_client_that_leaves_is_noticed_while_the_upstream_takes_nothing(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        async def deaf(_upstream: Upstream, wire: Wire) -> None:
+            await wire.head()
+            await left.wait()
+
+        left = asyncio.Event()
+        proxied = await start_proxy((await start_upstream(deaf)).url)
+        wire = await dial(proxied)
+        await wire.send(b"POST /api/files HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+        sending = asyncio.create_task(wire.send(bytes(50_000_000)))
+        await proxied.until(lambda: proxied.sample("requests_in_flight") == 1)
+        await asyncio.sleep(0.3)
+        wire.reset()
+        try:
+            await proxied.until(lambda: proxied.sample("requests_in_flight") == 0)
+        finally:
+            left.set()
+            await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_a_head_that_has_begun_outlives_the_keep_alive_timer(
+    start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+) -> None:
+    upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    proxied = await start_proxy(upstream.url, {"downstream.keepalive_timeout_s": "0.3"})
+    wire = await dial(proxied)
+    assert (await wire.ask("GET", "/api/machines")).status == 200
+    await wire.send(b"GET /api/machines HTTP/1.1\r\n")
+    await asyncio.sleep(0.8)
+    await wire.send(b"Host: a\r\n\r\n")
+    assert (await wire.message()).status == 200

@@ -531,6 +531,65 @@ async def test_an_aiohttp_without_its_c_parser() -> None:
     assert said.startswith("aiohttp runs without its C parser; ")
 
 
+# A process of its own, as what it looks at is the interpreter's: it reloads four times, and says after each what is
+# left for a garbage collection to walk, what is not, and for how long a thread may hold up the others.
+RELOADING = """
+import asyncio, gc, json, os, signal, sys
+from proxy.configuration import load_configuration
+from proxy.reload import Source
+from proxy.server import serve
+
+class Lines(list):
+    isatty = staticmethod(lambda: False)
+    flush = staticmethod(lambda: None)
+    write = list.append
+
+async def told(event, times):
+    while sum(json.loads(line)["event"] == event for line in list(lines)) < times:
+        await asyncio.sleep(0.01)
+
+async def main():
+    source = Source(lambda: load_configuration(None, os.environ, {}))
+    serving = asyncio.create_task(serve(source.read(), source, lines))
+    await told("serving", 1)
+    for times in range(1, 5):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await told("reloaded", times)
+        print(json.dumps([len(gc.get_objects()), gc.get_freeze_count(), sys.getswitchinterval()]))
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving
+
+lines = Lines()
+asyncio.run(main())
+"""
+
+
+async def test_no_catalog_is_left_to_garbage_collection() -> None:
+    """Neither the first one, nor one that was read anew; and those that were replaced do not stay."""
+    settings = {
+        "DEFENDER_SIDECAR_LISTEN": "127.0.0.1:0",
+        "DEFENDER_SIDECAR_ADMIN": "127.0.0.1:0",
+        "DEFENDER_SIDECAR_RELOAD__INTERVAL_S": "0",
+        "DEFENDER_SIDECAR_DRAIN__DELAY_S": "0",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", RELOADING, stdout=asyncio.subprocess.PIPE, env=environment(settings)
+    )
+    try:
+        async with asyncio.timeout(4 * STARTED_WITHIN_S):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    figures = [json.loads(line) for line in said.splitlines()]
+    assert len(figures) == 4
+    walked, frozen, intervals_s = zip(*figures, strict=True)
+    assert max(walked) < 1000
+    assert max(frozen[1:]) < 1.1 * frozen[0]
+    assert max(intervals_s) < 0.005
+
+
 @pytest.mark.parametrize(
     ("name", "is_trusted", "status", "failure"),
     [

@@ -479,6 +479,55 @@ class TestHalfAResponse:
         assert (response.status, response.body, response["X-Error-Code"]) == (400, b"x" * 10, "other")
 
 
+class TestEverySplit:
+    @pytest.mark.parametrize(
+        ("answer", "is_whole"),
+        [
+            pytest.param(b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\nXX\r\n", False, id="chunk-that-breaks"),
+            pytest.param(b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\nA: b\r\n\r\n", True, id="chunked"),
+            pytest.param(b"Content-Length: 5\r\n\r\nabcde", True, id="length"),
+        ],
+    )
+    async def test_makes_no_difference(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, answer: bytes, *, is_whole: bool
+    ) -> None:
+        whole = b"HTTP/1.1 200 OK\r\n" + answer
+
+        async def split(upstream: Upstream, wire: Wire) -> None:
+            while True:
+                at = int((await upstream.request(wire)).target.rpartition(b"/")[2])
+                await wire.send(whole[:at])
+                await asyncio.sleep(0.02)
+                await wire.send(whole[at:])
+
+        upstream = await start_upstream(split)
+        proxied = await start_proxy(upstream.url)
+        ends = range(1, len(whole))
+        responses = await asyncio.gather(*(ask(proxied, "GET", f"/api/whatever/{at}") for at in ends))
+        for response in responses:
+            # Where all of it came at once, it was known to be broken before its head went on.
+            assert response.is_whole is is_whole or response.status == 502
+            assert not is_whole or response.body == b"abcde"
+        await proxied.until(lambda: proxied.sample("requests_in_flight") == 0)
+        assert proxied.sample("upstream_failures_total", failure="connection_read_timeout") == 0
+
+
+class TestHeadTooLarge:
+    @pytest.mark.parametrize(
+        "head",
+        [
+            pytest.param(b"HTTP/1.1 200 OK\r\n" + (b"A: " + b"b" * 60_000 + b"\r\n") * 10, id="fields"),
+            pytest.param(b"HTTP/1.1 100 C\r\n\r\n" * 10_000, id="interim-ones"),
+        ],
+    )
+    async def test_is_not_read_on(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, head: bytes
+    ) -> None:
+        upstream = await start_upstream(head + b"\r\n")
+        proxied = await start_proxy(upstream.url)
+        await assert_failed(proxied, await ask(proxied, "GET", "/api/machines"), 502, "http_protocol_error")
+
+
 class TestSurplus:
     """Bytes behind the end of a response say nothing of it (RFC 9112, 6.3), and nothing to whoever asks next."""
 

@@ -137,10 +137,9 @@ def test_body_of_this_type_is_no_json(types: list[bytes]) -> None:
         pytest.param('{"comment": 1}'.encode("utf-16"), BodyResult.UNREADABLE, id="utf-16"),
         pytest.param(b'{"comment": "\xe9"}', BodyResult.UNREADABLE, id="latin-1"),
         pytest.param(b'{"comment": 1} {}', BodyResult.UNREADABLE, id="two-documents"),
-        pytest.param(b"[" * 100_000 + b"]" * 100_000, BodyResult.UNREADABLE, id="100000-deep"),
-        pytest.param(
-            b'{"Commands":' * 100_000 + b"1" + b"}" * 100_000, BodyResult.UNREADABLE, id="100000-deep-objects"
-        ),
+        pytest.param(b"[" * 40_000 + b"]" * 40_000, BodyResult.UNREADABLE, id="40000-deep"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, BodyResult.TOO_LARGE, id="100000-deep"),
+        pytest.param(b'{"Commands":' * 40_000 + b"1" + b"}" * 40_000, BodyResult.UNREADABLE, id="40000-deep-objects"),
     ],
 )
 def test_body_has_one_result(body: bytes, result: BodyResult) -> None:
@@ -321,20 +320,20 @@ def test_bomb_is_too_large_and_takes_no_memory(coding: bytes, encode: Callable[[
     assert peak_bytes < 1_000_000
 
 
-def test_100000_names_are_checked() -> None:
-    body = b"{" + b",".join(b'"nobody%d":1' % number for number in range(100_000)) + b"}"
+def test_50000_names_are_checked() -> None:
+    body = b"{" + b",".join(b'"nobody%d":1' % number for number in range(50_000)) + b"}"
     found = checked(body)
-    assert (found.result, found.findings.unknown_count) == (BodyResult.UNKNOWN_NAMES, 100_000)
+    assert (found.result, found.findings.unknown_count) == (BodyResult.UNKNOWN_NAMES, 50_000)
 
 
 @pytest.mark.parametrize("value", [b"0", b"{}", b"[]", b'{"comment":0}'])
 def test_more_values_than_can_be_read_in_passing_are_too_large(value: bytes) -> None:
-    body = b"[" + b",".join([value] * 100_001) + b"]"
+    body = b"[" + b",".join([value] * 50_001) + b"]"
     assert checked(body, limit_bytes=10 * len(body)) == TOO_LARGE
 
 
 def test_many_wrong_names_are_fixed() -> None:
-    body = b"[" + b",".join([b'{"comment":1}'] * 30_000) + b"]"
+    body = b"[" + b",".join([b'{"comment":1}'] * 20_000) + b"]"
     assert checked(body, mode=Mode.FIX).fixed_body == body.replace(b"comment", b"Comment")
 
 
@@ -453,7 +452,7 @@ def test_a_body_that_is_forwarded_costs_no_names(mode: Mode) -> None:
         pytest.param(b'{"Comment": "x",}', (), [(Suspicion.NOT_JSON, "", "line 1, column 17")], id="trailing-comma"),
         pytest.param(b"{'Comment': 1}", (), [(Suspicion.NOT_JSON, "", "line 1, column 2")], id="single-quotes"),
         pytest.param(b'{"Comment": "\xff"}', (), [(Suspicion.NOT_JSON, "", "")], id="not-utf-8"),
-        pytest.param(b"[" * 100_000, (), [(Suspicion.NOT_JSON, "", "")], id="too-deep"),
+        pytest.param(b"[" * 40_000, (), [(Suspicion.NOT_JSON, "", "")], id="too-deep"),
         pytest.param(b"", (), [], id="empty"),
         pytest.param(b"[" + b"1," * 150_000 + b"1]", (), [], id="too-many-values"),
         pytest.param(b"no gzip", ((b"Content-Encoding", b"gzip"),), [], id="not-in-its-coding"),

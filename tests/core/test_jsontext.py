@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
@@ -155,6 +156,18 @@ def test_no_names_change_nothing(node: Node, choices: Random, mark: bytes) -> No
     text = mark + b"".join(piece for piece, _ in pieces(node, choices))
     assert respelt(text, {}) == text
     assert respelt(text, {(99,): "a", (0, 99): "b", (): "c"}) == text
+
+
+def test_a_string_of_escapes_is_passed_over_in_no_memory() -> None:
+    text = b'{"a": "' + b'\\"' * 500_000 + b'", "b": "' + b"\\u0061" * 100_000 + b'", "c": 0}'
+    tracemalloc.start()
+    try:
+        replaced = respelt(text, {(2,): "C"})
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert replaced == text.replace(b'"c"', b'"C"')
+    assert peak_bytes < 3 * len(text)
 
 
 @given(NODES, st.randoms(), st.sampled_from([b"", BOM]), st.data())

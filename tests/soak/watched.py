@@ -11,7 +11,7 @@ import signal
 import sys
 
 from proxy.configuration import load_configuration
-from proxy.server import serving
+from proxy.server import keep_pauses_short, serving
 
 _INTERVAL_S = 0.002
 
@@ -38,6 +38,7 @@ async def main() -> None:
         worst_s = 0.0
 
     async with serving(configuration, sys.stdout) as running:
+        keep_pauses_short()
         server = await asyncio.start_server(tell, "127.0.0.1", 0)
         running.log.info("watching", port=server.sockets[0].getsockname()[1])
         watching = asyncio.create_task(watch())
