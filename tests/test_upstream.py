@@ -528,6 +528,47 @@ class TestHeadTooLarge:
         await assert_failed(proxied, await ask(proxied, "GET", "/api/machines"), 502, "http_protocol_error")
 
 
+class TestRestart:
+    async def test_no_safe_request_fails_when_the_upstream_is_replaced_under_load(
+        self, start_proxy: StartProxy, dial: Dial
+    ) -> None:
+        """The new one listens before the old one ends, as in a rolling restart; pooled connections die all the same."""
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.add(writer)
+            try:
+                while True:
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        async def load() -> None:
+            wire = await dial(proxied)
+            while not is_over.is_set():
+                statuses.append((await wire.ask("GET", "/api/machines/1")).status)
+
+        writers: set[asyncio.StreamWriter] = set()
+        statuses: list[int] = []
+        is_over = asyncio.Event()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, reuse_port=True)
+        port = server.sockets[0].getsockname()[1]
+        proxied = await start_proxy(f"http://127.0.0.1:{port}")
+        clients = [asyncio.create_task(load()) for _ in range(8)]
+        for _ in range(5):
+            seen = len(statuses)
+            await proxied.until(lambda: len(statuses) >= seen + 100)  # noqa: B023 - awaited at once
+            former, server = server, await asyncio.start_server(answer, "127.0.0.1", port, reuse_port=True)
+            former.close()
+            old, writers = writers, set()
+            for writer in old:
+                writer.transport.abort()
+        is_over.set()
+        await asyncio.gather(*clients)
+        server.close()
+        assert set(statuses) == {200}
+
+
 class TestSurplus:
     """Bytes behind the end of a response say nothing of it (RFC 9112, 6.3), and nothing to whoever asks next."""
 
