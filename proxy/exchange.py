@@ -8,6 +8,7 @@ import uuid
 from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
+from http import HTTPStatus
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -186,16 +187,7 @@ class _Course:
         """Take the request through check, upstream and normalisation, and answer it whatever happens."""
         try:
             self._screen()
-            target = self._target()
-            self._operation = self._exchange.catalog.match(self._request.method, target.decode("latin-1"))
-            body = await self._checked_body()
-            if self._checked.action is Action.REJECTED:
-                return await self._give(refuse(self._operation, self._checked, new_target()))
-            response = await self._send(target, body)
-            try:
-                return await self._relay(response)
-            finally:
-                response.close()
+            return await self._answered()
         except RefusedError as error:
             self._failure = error.failure
             return await self._give(reply_of(error.failure, new_target(), detail=error.detail))
@@ -224,6 +216,21 @@ class _Course:
                 self._break_off()
                 raise ConnectionAbortedError from error
             return await self._give(reply_of(Failure.INTERNAL_ERROR, new_target()))
+
+    async def _answered(self) -> web.StreamResponse:
+        """Answer a request that may be carried, with what the upstream says of it if that is asked."""
+        target = self._target()
+        if self._request.method == "OPTIONS" and headers.max_forwards(self._fields) == 0:
+            return await self._answer_options()
+        self._operation = self._exchange.catalog.match(self._request.method, target.decode("latin-1"))
+        body = await self._checked_body()
+        if self._checked.action is Action.REJECTED:
+            return await self._give(refuse(self._operation, self._checked, new_target()))
+        response = await self._send(target, body)
+        try:
+            return await self._relay(response)
+        finally:
+            response.close()
 
     def outcome(self) -> Outcome:
         """Return all that is known, once the exchange is over."""
@@ -389,7 +396,6 @@ class _Course:
     async def _send(self, target: bytes, body: bytes | AsyncIterator[bytes]) -> UpstreamResponse:
         """Send the request upstream and return its response, head read."""
         request = self._request
-        version = b"1.1" if request.version >= HttpVersion11 else b"1.0"
         length: int | None = request.content_length
         if isinstance(body, bytes) and (body or length is not None):
             length = len(body)
@@ -400,7 +406,7 @@ class _Course:
                 UpstreamRequest(
                     request.method,
                     target,
-                    headers.end_to_end_request(self._fields, version),
+                    self._onward_fields(),
                     body,
                     length,
                     self._request_is_complete,
@@ -413,6 +419,13 @@ class _Course:
             self._upstream_s = perf_counter() - began
             self._waited_s = waited_s + self._upstream_s
         return response
+
+    def _onward_fields(self) -> Fields:
+        """Return the fields that go on with the request."""
+        version = b"1.1" if self._request.version >= HttpVersion11 else b"1.0"
+        fields = headers.end_to_end_request(self._fields, version)
+        left = headers.max_forwards(self._fields) if self._request.method == "OPTIONS" else None
+        return fields if left is None else headers.set_in_place(fields, b"Max-Forwards", b"%d" % (left - 1))
 
     def _note_resend(self, failure: Failure) -> None:
         self._resend = failure.label
@@ -622,6 +635,17 @@ class _Course:
             read_s = perf_counter() - began
             self._waited_s += read_s
             self._upstream_s = (self._upstream_s or 0.0) + read_s
+
+    async def _answer_options(self) -> web.StreamResponse:
+        """Answer an OPTIONS that may not be forwarded any more as its final recipient (RFC 9110, 7.6.2)."""
+        allow = (b"Allow", ", ".join(sorted(METHODS)).encode("ascii"))
+        self._status = HTTPStatus.NO_CONTENT
+        outgoing = RawResponse(self._status, self._status.phrase, self._tagged((_date(), allow)), 0)
+        if not self._request.content.is_eof():
+            outgoing.force_close()
+        await outgoing.prepare(self._request)
+        await self._while_read(outgoing.write_eof())
+        return outgoing
 
     async def _give(self, reply: Reply) -> web.StreamResponse:
         """Answer with a reply of the proxy's own."""

@@ -366,6 +366,8 @@ class AiohttpUpstream:
             try:
                 connection = await self._connector.connect(self._address, [], self._connect_timeout)
             except (aiohttp.ClientError, OSError) as error:
+                # The address may be an old one. The next connection has it looked up anew.
+                self._connector.clear_dns_cache()
                 raise UpstreamError(self._connect_failure(error)) from error
             protocol = connection.protocol
             if (

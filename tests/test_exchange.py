@@ -823,6 +823,38 @@ class TestMalformed:
         assert upstream.requests == []
 
 
+class TestMaxForwards:
+    """RFC 9110, 7.6.2."""
+
+    async def test_one_that_may_not_be_forwarded_is_answered_here(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        proxied = await start_proxy(upstream.url)
+        response = await ask(proxied, "OPTIONS", "*", b"Max-Forwards: 0")
+        assert (response.status, response.body) == (204, b"")
+        assert response["Allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+        assert upstream.requests == []
+        assert proxied.sample("requests_total", operation="unknown", status="204") == 1
+
+    @pytest.mark.parametrize(
+        ("method", "sent", "received"),
+        [
+            pytest.param("OPTIONS", "3", ["2"], id="counted-down"),
+            pytest.param("OPTIONS", "many", ["many"], id="no-number"),
+            pytest.param("GET", "0", ["0"], id="of-another-method"),
+        ],
+    )
+    async def test_any_other_goes_on(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask,
+        method: str, sent: str, received: list[str],
+    ) -> None:  # fmt: skip
+        upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        proxied = await start_proxy(upstream.url)
+        assert (await ask(proxied, method, "/api/machines", f"Max-Forwards: {sent}".encode())).status == 200
+        assert upstream.requests[0].values("Max-Forwards") == received
+
+
 class TestForwarding:
     @pytest.mark.parametrize(
         "target",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -12,12 +16,14 @@ import pytest
 
 from proxy.server import StartError
 from proxy.upstream import UpstreamConnection
+from tests.conftest import Wire, dialled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from proxy.simulator import Simulator
-    from tests.conftest import Message, Proxied, Upstream, Wire
+    from tests.conftest import Message, Proxied, Upstream
 
     StartProxy = Callable[..., Awaitable[Proxied]]
     StartUpstream = Callable[..., Awaitable[Upstream]]
@@ -526,6 +532,107 @@ class TestHeadTooLarge:
         upstream = await start_upstream(head + b"\r\n")
         proxied = await start_proxy(upstream.url)
         await assert_failed(proxied, await ask(proxied, "GET", "/api/machines"), 502, "http_protocol_error")
+
+
+class TestRestart:
+    async def test_no_safe_request_fails_when_the_upstream_is_replaced_under_load(
+        self, start_proxy: StartProxy, dial: Dial
+    ) -> None:
+        """The new one listens before the old one ends, as in a rolling restart; pooled connections die all the same."""
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.add(writer)
+            try:
+                while True:
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        async def load() -> None:
+            wire = await dial(proxied)
+            while not is_over.is_set():
+                statuses.append((await wire.ask("GET", "/api/machines/1")).status)
+
+        writers: set[asyncio.StreamWriter] = set()
+        statuses: list[int] = []
+        is_over = asyncio.Event()
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, reuse_port=True)
+        port = server.sockets[0].getsockname()[1]
+        proxied = await start_proxy(f"http://127.0.0.1:{port}")
+        clients = [asyncio.create_task(load()) for _ in range(8)]
+        for _ in range(5):
+            seen = len(statuses)
+            await proxied.until(lambda: len(statuses) >= seen + 100)  # noqa: B023 - awaited at once
+            former, server = server, await asyncio.start_server(answer, "127.0.0.1", port, reuse_port=True)
+            former.close()
+            old, writers = writers, set()
+            for writer in old:
+                writer.transport.abort()
+        is_over.set()
+        await asyncio.gather(*clients)
+        server.close()
+        assert set(statuses) == {200}
+
+
+def _own_names(hosts: Path) -> list[str]:
+    """Return what to put before a command that is to read its names from `hosts`, empty where that cannot be had."""
+    prefix = [
+        "unshare",
+        "--mount",
+        "--map-root-user",
+        "sh",
+        "-c",
+        'mount --bind "$0" /etc/hosts && exec "$@"',
+        str(hosts),
+    ]
+    try:
+        done = subprocess.run([*prefix, "true"], capture_output=True, check=False, timeout=10)
+    except OSError:
+        return []
+    return prefix if done.returncode == 0 else []
+
+
+async def test_a_name_that_leads_elsewhere_is_followed_once_the_old_address_is_gone(
+    tmp_path: Path,
+) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n127.0.0.1 upstream.test\n")
+    prefix = _own_names(hosts)
+    if not prefix:
+        pytest.skip("needs a mount namespace of its own, for names of its own")
+
+    async def serve(name: bytes, host: str, port: int = 0) -> asyncio.Server:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # Each answer is its connection's last.
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n" + name)
+            writer.close()
+
+        return await asyncio.start_server(answer, host, port)
+
+    old = await serve(b"old", "127.0.0.1")
+    port = old.sockets[0].getsockname()[1]
+    new = await serve(b"new", "127.0.0.2", port)
+    command = [*prefix, sys.executable, "-m", "proxy", "run", "--upstream", f"http://upstream.test:{port}"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "DEFENDER_SIDECAR_DRAIN__DELAY_S": "0"},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        serving = json.loads(await process.stdout.readline())
+        wire = await dialled(int(serving["listen"].rpartition(":")[2]))
+        assert (await wire.ask("GET", "/api/machines/1")).body == b"old"
+        hosts.write_text("127.0.0.1 localhost\n127.0.0.2 upstream.test\n")
+        old.close()
+        assert (await wire.ask("GET", "/api/machines/1")).status == 502
+        assert (await wire.ask("GET", "/api/machines/1")).body == b"new"
+        await wire.close()
+    finally:
+        process.terminate()
+        await process.wait()
+        new.close()
 
 
 class TestSurplus:

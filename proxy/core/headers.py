@@ -88,6 +88,12 @@ def joined(fields: Fields, name: bytes) -> str:
     return b", ".join(values(fields, name)).decode("latin-1")
 
 
+def max_forwards(fields: Fields) -> int | None:
+    """Return how many more times a request may be forwarded; None where that is not told (RFC 9110, 7.6.2)."""
+    told = values(fields, b"max-forwards")
+    return int(told[0]) if told and is_length(told[0].decode("latin-1")) else None
+
+
 def is_authority(value: bytes) -> bool:
     """Whether `value` is a host and, perhaps, a port, as `Host` has them."""
     return _AUTHORITY.fullmatch(value) is not None
