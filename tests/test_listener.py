@@ -1168,6 +1168,23 @@ class TestExpect:
         await wire.send(POST + b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n")
         assert (await wire.message()).status == 413
 
+    @pytest.mark.parametrize(
+        "lines", [b"Expect: foo, 100-Continue", b"Expect: foo\r\nExpect: 100-continue"], ids=["list", "two-lines"]
+    )
+    async def test_it_is_found_among_other_expectations(
+        self, proxied: Proxied, simulator: Simulator, dial: Dial, lines: bytes
+    ) -> None:
+        """RFC 9110, 10.1.1: the field is a list."""
+        wire = await dial(proxied)
+        await wire.send(
+            b"POST /api/machines/1/isolate HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 42\r\n" + lines + b"\r\n\r\n"
+        )
+        assert (await wire.message()).status == 100
+        await wire.send(b'{"Comment": "x",  "IsolationType": "Full"}')
+        assert (await wire.message()).status == 201
+        assert len(simulator.received) == 1
+
     async def test_a_checked_body(self, proxied: Proxied, simulator: Simulator, dial: Dial) -> None:
         wire = await dial(proxied)
         await wire.send(CHECKED + b"Expect: 100-Continue\r\nContent-Length: 15\r\n\r\n")
