@@ -1472,7 +1472,9 @@ class TestEverySplit:
             await wire.send(stream[at:])
             try:
                 seen = [(await wire.message()).status for _ in statuses]
-                assert await wire.reader.read() == b""
+                # What is sent to a connection that has ended is answered with a reset.
+                with suppress(ConnectionResetError):
+                    assert await wire.reader.read() == b""
             finally:
                 await wire.close()
             return seen
@@ -1528,10 +1530,10 @@ async def test_a_head_that_has_begun_outlives_the_keep_alive_timer(
     start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
 ) -> None:
     upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    proxied = await start_proxy(upstream.url, {"downstream.keepalive_timeout_s": "0.3"})
+    proxied = await start_proxy(upstream.url, {"downstream.keepalive_timeout_s": "1"})
     wire = await dial(proxied)
     assert (await wire.ask("GET", "/api/machines")).status == 200
     await wire.send(b"GET /api/machines HTTP/1.1\r\n")
-    await asyncio.sleep(0.8)
+    await asyncio.sleep(2)
     await wire.send(b"Host: a\r\n\r\n")
     assert (await wire.message()).status == 200
