@@ -94,12 +94,22 @@ def reset(transport: asyncio.WriteTransport) -> None:
 
 def has_left(transport: asyncio.BaseTransport) -> bool:
     """Whether the peer has closed or reset the connection, which the event loop cannot see while nothing is read."""
+    # poll(2): an error and a hang-up are told of in any case; an orderly end has an event of its own on Linux.
+    return _has_event(transport, getattr(select, "POLLRDHUP", 0))
+
+
+def has_input(transport: asyncio.BaseTransport) -> bool:
+    """Whether something has come that the event loop has not read yet: bytes, an error or the end."""
+    return _has_event(transport, select.POLLIN)
+
+
+def _has_event(transport: asyncio.BaseTransport, events: int) -> bool:
+    """Whether poll(2) tells of any of `events`, an error or a hang-up; a connection that is closed has them all."""
     plug = transport.get_extra_info("socket")
     if plug is None or plug.fileno() < 0:
         return True
     poll = select.poll()
-    # poll(2): an error and a hang-up are told of in any case; an orderly end has an event of its own on Linux.
-    poll.register(plug.fileno(), getattr(select, "POLLRDHUP", 0))
+    poll.register(plug.fileno(), events)
     return bool(poll.poll(0))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import select
 import ssl
 import weakref
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +27,7 @@ from yarl import URL
 
 from proxy.core import headers
 from proxy.core.failure import Failure
-from proxy.progress import StalledError, Watch, break_off
+from proxy.progress import StalledError, Watch, break_off, has_input
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -216,12 +215,7 @@ class UpstreamConnection(ResponseHandler):
     @property
     def has_input(self) -> bool:
         """Whether something has come that the event loop has not read yet: bytes, an error or the end."""
-        plug = self.transport.get_extra_info("socket") if self.transport is not None else None
-        if plug is None:
-            return True
-        poll = select.poll()
-        poll.register(plug.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return self.transport is None or has_input(self.transport)
 
     def rest(self) -> bool:
         """Get ready to be idle, and return whether that is possible: not behind a part of yet another response.
