@@ -29,17 +29,18 @@ from proxy.core.normalise import ErrorResponse, Form, Rules, answer_to, problem_
 from proxy.core.recode import Recoder, TruncatedError
 from proxy.core.replies import refuse, reply_of
 from proxy.errors import place_of
-from proxy.listener import RawResponse, connection_of, own_response
-from proxy.progress import StalledError, Watch
+from proxy.listener import Response
+from proxy.progress import StalledError
 from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
     from proxy.core.model import Fields, Reply
     from proxy.core.shapes import Shapes
+    from proxy.listener import Request
     from proxy.settings import Settings
     from proxy.telemetry import Telemetry
     from proxy.upstream import Upstream
@@ -124,13 +125,13 @@ class Exchange:
         self.traffic = traffic
         self.origin = rewrite.origin_of(settings.upstream.url)
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: Request) -> None:
         """Carry one request to the upstream and its answer back."""
         self.traffic.in_flight += 1
         self.telemetry.in_flight.inc()
         course = _Course(self, request)
         try:
-            return await course.run()
+            await course.run()
         finally:
             self.traffic.in_flight -= 1
             self.telemetry.in_flight.dec()
@@ -159,12 +160,11 @@ class Exchange:
 class _Course:
     """The course of one exchange: what is known of it so far, and the steps still to take."""
 
-    def __init__(self, exchange: Exchange, request: web.BaseRequest) -> None:
+    def __init__(self, exchange: Exchange, request: Request) -> None:
         self._exchange = exchange
         self._settings = exchange.settings
         self._request = request
-        self._connection = connection_of(request)
-        self._fields: Fields = request.raw_headers
+        self._fields = request.fields
         self._operation = UNKNOWN
         self._checked = check.UNCHECKED
         self._forwarded = b""
@@ -179,23 +179,23 @@ class _Course:
         self._failure: Failure | None = None
         self._resend: str | None = None
         self._defect: str | None = None
-        self._outgoing: RawResponse | None = None
+        self._outgoing: Response | None = None
         self._is_asked_for_body = not _expects_continue(request)
         self._request_id = _request_id(self._fields)
 
-    async def run(self) -> web.StreamResponse:
+    async def run(self) -> None:
         """Take the request through check, upstream and normalisation, and answer it whatever happens."""
         try:
             self._screen()
-            return await self._answered()
+            await self._answer()
         except RefusedError as error:
             self._failure = error.failure
-            return await self._give(reply_of(error.failure, new_target(), detail=error.detail))
+            await self._give(reply_of(error.failure, new_target(), detail=error.detail))
         except UpstreamError as error:
             self._failure = error.failure
-            return await self._give(reply_of(error.failure, new_target()))
+            await self._give(reply_of(error.failure, new_target()))
         except asyncio.CancelledError:
-            if not self._connection.is_given_up:
+            if not self._request.connection.is_given_up:
                 self._failure = self._failure or Failure.CLIENT_DISCONNECTED
                 raise
             self._failure = self._failure or Failure.SHUTTING_DOWN
@@ -203,7 +203,10 @@ class _Course:
                 # Half a response is out.
                 self._break_off()
                 raise
-            return await self._give(reply_of(Failure.SHUTTING_DOWN, new_target()))
+            await self._give(reply_of(Failure.SHUTTING_DOWN, new_target()))
+        except StalledError:
+            self._failure = Failure.CLIENT_WRITE_TIMEOUT
+            raise
         except ConnectionError:
             # Nobody is left to read an answer.
             self._failure = self._failure or Failure.CLIENT_DISCONNECTED
@@ -215,20 +218,22 @@ class _Course:
             if self._status is not None:
                 self._break_off()
                 raise ConnectionAbortedError from error
-            return await self._give(reply_of(Failure.INTERNAL_ERROR, new_target()))
+            await self._give(reply_of(Failure.INTERNAL_ERROR, new_target()))
 
-    async def _answered(self) -> web.StreamResponse:
+    async def _answer(self) -> None:
         """Answer a request that may be carried, with what the upstream says of it if that is asked."""
         target = self._target()
         if self._request.method == "OPTIONS" and headers.max_forwards(self._fields) == 0:
-            return await self._answer_options()
+            await self._answer_options()
+            return
         self._operation = self._exchange.catalog.match(self._request.method, target.decode("latin-1"))
         body = await self._checked_body()
         if self._checked.action is Action.REJECTED:
-            return await self._give(refuse(self._operation, self._checked, new_target()))
+            await self._give(refuse(self._operation, self._checked, new_target()))
+            return
         response = await self._send(target, body)
         try:
-            return await self._relay(response)
+            await self._relay(response)
         finally:
             response.close()
 
@@ -270,7 +275,7 @@ class _Course:
             raise RefusedError(Failure.METHOD_REFUSED)
         if not headers.is_chunked_alone(self._fields):
             raise RefusedError(Failure.CODING_REFUSED)
-        if request.version.major != 1 or (
+        if request.version[0] != 1 or (
             request.version < HttpVersion11 and headers.values(self._fields, b"transfer-encoding")
         ):
             # RFC 9112, 6.1: in HTTP/1.0 that field has no meaning that both sides would share.
@@ -283,12 +288,12 @@ class _Course:
             raise RefusedError(Failure.MALFORMED_REQUEST, "Its Host must be a host and, if need be, a port.")
         if headers.leads_back(self._fields):
             raise RefusedError(Failure.LOOP_DETECTED)
-        if limits.body_bytes and (request.content_length or 0) > limits.body_bytes:
+        if limits.body_bytes and (request.length or 0) > limits.body_bytes:
             raise RefusedError(Failure.BODY_TOO_LARGE)
 
     def _target(self) -> bytes:
         """Return the request target in origin-form, byte for byte."""
-        target = self._request.raw_path.encode("utf-8", "surrogateescape")
+        target = self._request.target
         is_options = self._request.method == "OPTIONS"
         if (authority := _ABSOLUTE_FORM.match(target)) is not None:
             target = target[authority.end() :]
@@ -303,7 +308,7 @@ class _Course:
 
     async def _checked_body(self) -> bytes | AsyncIterator[bytes]:
         """Return the body to forward: whole once it was checked, else as the stream that it comes in."""
-        if not self._request.body_exists:
+        if not self._request.has_body:
             return b""
         mode = self._exchange.mode_of(self._operation)
         shape = self._operation.body
@@ -313,7 +318,7 @@ class _Course:
             self._checked = check.NOT_JSON
             return await self._unchecked_body()
         limit_bytes = self._settings.check.max_body_bytes
-        if (self._request.content_length or 0) > limit_bytes:
+        if (self._request.length or 0) > limit_bytes:
             self._checked = check.TOO_LARGE
             return await self._unchecked_body()
         body, is_whole = await self._read_up_to(limit_bytes)
@@ -348,7 +353,7 @@ class _Course:
 
     async def _unchecked_body(self) -> bytes | AsyncIterator[bytes]:
         """Return the body as the stream that it is, or whole where it is here already and streaming would only cost."""
-        if self._request.content_length is None or not self._request.content.is_eof():
+        if self._request.length is None or not self._request.content.is_eof():
             return self._pieces()
         return b"".join([piece async for piece in self._pieces()])
 
@@ -396,7 +401,7 @@ class _Course:
     async def _send(self, target: bytes, body: bytes | AsyncIterator[bytes]) -> UpstreamResponse:
         """Send the request upstream and return its response, head read."""
         request = self._request
-        length: int | None = request.content_length
+        length: int | None = request.length
         if isinstance(body, bytes) and (body or length is not None):
             length = len(body)
         began = perf_counter()
@@ -447,9 +452,9 @@ class _Course:
         It will be carried out whether the client waits for it or not, and what became of it is to be in the log.
         """
         if self._request.method not in SAFE_METHODS:
-            self._connection.carry_on()
+            self._request.connection.carry_on()
 
-    async def _relay(self, response: UpstreamResponse) -> web.StreamResponse:
+    async def _relay(self, response: UpstreamResponse) -> None:
         """Pass the upstream's response on, tagged if it is an error."""
         fields = self._relocated(headers.end_to_end_response(response.fields))
         if response.status >= _FIRST_ERROR_STATUS:
@@ -459,18 +464,21 @@ class _Course:
         else:
             content = _Content(fields, response.length)
         whole = content.begun if content.is_whole else b""
-        outgoing = RawResponse(response.status, response.reason, self._tagged(content.fields), content.length, whole)
-        if not self._is_asked_for_body and self._request.body_exists:
-            # RFC 9110, 10.1.1: whether its body comes all the same is up to the client.
-            outgoing.force_close()
+        outgoing = Response(
+            self._request,
+            response.status,
+            response.reason,
+            self._tagged(content.fields),
+            content.length,
+            # RFC 9110, 10.1.1: whether a body that was not asked for comes all the same is up to the client.
+            is_last=self._request.has_body and not self._is_asked_for_body,
+        )
         self._outgoing = outgoing
         self._status = response.status
         self._response_bytes = len(content.begun)
-        await outgoing.prepare(self._request)
         if not content.is_whole:
             await self._stream(response, outgoing, content.begun, content.recoder)
-        await self._while_read(outgoing.write_eof())
-        return outgoing
+        await outgoing.end(whole)
 
     async def _error_content(self, response: UpstreamResponse, fields: Fields) -> _Content:
         """Return what the client is to get of an error, and tag it."""
@@ -535,8 +543,7 @@ class _Course:
         transport = self._request.transport
         if transport is None:
             return None
-        target = self._request.raw_path.encode("utf-8", "surrogateescape")
-        authority = rewrite.own_authority(target, headers.values(self._fields, b"host"))
+        authority = rewrite.own_authority(self._request.target, headers.values(self._fields, b"host"))
         authority = authority or rewrite.authority_at(transport.get_extra_info("sockname"))
         scheme = b"http" if transport.get_extra_info("ssl_object") is None else b"https"
         return None if authority is None else scheme + b"://" + authority
@@ -566,7 +573,7 @@ class _Course:
         return b"".join(turned if recoder.has_changed else pieces)
 
     async def _stream(
-        self, response: UpstreamResponse, outgoing: RawResponse, first: bytes, recoder: Recoder | None
+        self, response: UpstreamResponse, outgoing: Response, first: bytes, recoder: Recoder | None
     ) -> None:
         """Write the body piece by piece; the slower side sets the pace, and memory holds one piece.
 
@@ -574,7 +581,7 @@ class _Course:
             ConnectionError: either side broke off; the client sees that the response is not whole.
         """
         if first:
-            await self._while_read(outgoing.write(first))
+            await outgoing.write(first)
         elif not response.is_whole:
             outgoing.send_head()
         began = perf_counter()
@@ -584,10 +591,10 @@ class _Course:
                     await self._pass_on(outgoing, recoder, piece)
                     continue
                 self._response_bytes += len(piece)
-                await self._while_read(outgoing.write(piece))
+                await outgoing.write(piece)
             if recoder is not None and (rest := _end_of(recoder)):
                 self._response_bytes += len(rest)
-                await self._while_read(outgoing.write(rest))
+                await outgoing.write(rest)
         except UpstreamError as error:
             # The head is out, so that no status can tell of this: ending the connection early has to.
             self._failure = error.failure
@@ -598,7 +605,7 @@ class _Course:
             self._waited_s += streamed_s
             self._upstream_s = (self._upstream_s or 0.0) + streamed_s
 
-    async def _pass_on(self, outgoing: RawResponse, recoder: Recoder, piece: bytes) -> None:
+    async def _pass_on(self, outgoing: Response, recoder: Recoder, piece: bytes) -> None:
         """Write what `piece` becomes with its links turned."""
         began = perf_counter()
         for part in _parts_of(recoder, piece):
@@ -606,7 +613,7 @@ class _Course:
             self._waited_s -= perf_counter() - began
             if part:
                 self._response_bytes += len(part)
-                await self._while_read(outgoing.write(part))
+                await outgoing.write(part)
             await _give_way(recoder)
             began = perf_counter()
 
@@ -636,33 +643,28 @@ class _Course:
             self._waited_s += read_s
             self._upstream_s = (self._upstream_s or 0.0) + read_s
 
-    async def _answer_options(self) -> web.StreamResponse:
+    async def _answer_options(self) -> None:
         """Answer an OPTIONS that may not be forwarded any more as its final recipient (RFC 9110, 7.6.2)."""
         allow = (b"Allow", ", ".join(sorted(METHODS)).encode("ascii"))
         self._status = HTTPStatus.NO_CONTENT
-        outgoing = RawResponse(self._status, self._status.phrase, self._tagged((_date(), allow)), 0)
-        if not self._request.content.is_eof():
-            outgoing.force_close()
-        await outgoing.prepare(self._request)
-        await self._while_read(outgoing.write_eof())
-        return outgoing
+        fields = self._tagged((_date(), allow))
+        is_last = not self._request.content.is_eof()
+        await Response(self._request, self._status, self._status.phrase, fields, 0, is_last=is_last).end()
 
-    async def _give(self, reply: Reply) -> web.StreamResponse:
+    async def _give(self, reply: Reply) -> None:
         """Answer with a reply of the proxy's own."""
         if self._settings.errors.normalise and self._form is Form.PROBLEM:
             reply = problem_of(reply)
         self._tag = reply.tag
         self._status = reply.status
         self._response_bytes = len(reply.body)
-        outgoing = own_response(replace(reply, fields=self._tagged((_date(), *reply.fields))))
+        fields = self._tagged((_date(), *reply.fields))
         is_done = self._failure not in {Failure.METHOD_REFUSED, Failure.MALFORMED_REQUEST, Failure.CODING_REFUSED}
-        if not (is_done and self._request.content.is_eof()):
-            # What follows would be the rest of a body that nobody wants or knows the end of (RFC 9112, 6.3), or the
-            # inside of a tunnel that was refused.
-            outgoing.force_close()
-        await outgoing.prepare(self._request)
-        await self._while_read(outgoing.write_eof())
-        return outgoing
+        # What follows would be the rest of a body that nobody wants or knows the end of (RFC 9112, 6.3), or the inside
+        # of a tunnel that was refused.
+        is_last = not (is_done and self._request.content.is_eof())
+        outgoing = Response(self._request, reply.status, reply.reason, fields, len(reply.body), is_last=is_last)
+        await outgoing.end(reply.body)
 
     def _tagged(self, fields: Fields) -> Fields:
         """Return `fields` with what the proxy has to say in headers."""
@@ -673,19 +675,6 @@ class _Course:
         if self._checked.action in {Action.FIXED, Action.OBSERVED} and self._settings.check.report_header:
             ours.append((names.case_mismatch, tags.mismatch_field(self._checked.findings)))
         return headers.replaced(fields, ours)
-
-    async def _while_read(self, writing: Awaitable[None]) -> None:
-        """Await `writing` for as long as the client goes on reading, however slowly.
-
-        Raises:
-            ConnectionError: the client has left, or has read nothing for too long; the connection is gone.
-        """
-        try:
-            with Watch(self._request.transport, self._settings.downstream.write_timeout_s):
-                await writing
-        except StalledError:
-            self._failure = Failure.CLIENT_WRITE_TIMEOUT
-            raise
 
 
 def _parts_of(recoder: Recoder, piece: bytes) -> Iterator[bytes]:
@@ -739,8 +728,8 @@ def _trace_id(fields: Fields) -> str | None:
     return None
 
 
-def _expects_continue(request: web.BaseRequest) -> bool:
-    listed = headers.joined(request.raw_headers, b"expect").lower().split(",")
+def _expects_continue(request: Request) -> bool:
+    listed = headers.joined(request.fields, b"expect").lower().split(",")
     return request.version >= HttpVersion11 and "100-continue" in {member.strip(" \t") for member in listed}
 
 

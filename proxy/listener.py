@@ -15,22 +15,21 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.http_parser import HttpRequestParser
-from aiohttp.http_writer import HttpVersion11, StreamWriter
+from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.core import headers
 from proxy.core.failure import Failure
 from proxy.errors import UnusableInputError
-from proxy.progress import break_off, has_left, held_for_peer, reset
+from proxy.progress import Watch, break_off, has_left, held_for_peer, reset
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
@@ -63,87 +62,119 @@ class ListenError(UnusableInputError):
     """An address cannot be listened on; the text says which, why, and what to do."""
 
 
-class HeadWriter(StreamWriter):
-    """A writer that takes a message head in bytes, so that nothing is lost in another encoding."""
+class Request:
+    """A request as it came, and the connection that it is answered on.
 
-    def hold_head(self, head: bytes) -> None:
-        """Keep `head` until the first piece of the body, to go out with it, or until `send_headers`."""
-        self._headers_buf = head
-        self._headers_written = False
-
-
-class RawResponse(web.StreamResponse):
-    """A response with exactly the fields given, but for its framing and `Connection`.
-
-    `length` is the announced size of the body in bytes; None where only its end will tell. `body` is what
-    `write_eof` sends last, whole responses therefore in one piece with their head.
+    `target` and `fields` are what stands on the wire, byte for byte; `version` is that of HTTP, major and minor.
+    `length` is the announced size of the body in bytes, None where it is chunked or there is none.
     """
 
-    def __init__(self, status: int, reason: str, fields: Fields, length: int | None, body: bytes = b"") -> None:
-        super().__init__(status=status)
-        self._raw_reason = reason.encode("utf-8", "surrogateescape")
-        self._raw_fields = fields
-        self._length = length
-        self._last_piece = body
-        self._ends_with_connection = False
+    __slots__ = ("connection", "content", "fields", "has_body", "is_last", "length", "method", "target", "version")
 
-    async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
-        """Hold the head in the writer; it leaves with the first piece of the body."""
-        writer = request.writer
-        if not isinstance(writer, HeadWriter):
-            raise TypeError(writer)
-        self._req = request
-        self._payload_writer = writer
-        is_http_11 = request.version >= HttpVersion11
+    def __init__(self, message: RawRequestMessage, content: StreamReader, connection: ClientConnection) -> None:
+        self.method: str = message.method
+        self.target = message.path.encode("utf-8", "surrogateescape")
+        self.version: tuple[int, int] = message.version
+        self.fields: Fields = message.raw_headers
+        self.content = content
+        self.connection = connection
+        self.has_body = content is not EMPTY_PAYLOAD
+        length = message.headers.get("Content-Length")
+        self.length = None if length is None else int(length)
         # aiohttp's parser stops behind a head that asks for an upgrade, and what follows would be read out of step.
-        is_last = connection_of(request).is_draining or request._message.upgrade  # noqa: SLF001 - told nowhere else
-        may_go_on = self._keep_alive is not False and not is_last
-        keep_alive = bool(request.keep_alive and may_go_on)
+        self.is_last: bool = message.should_close or message.upgrade
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What the client is connected by; None once it has left."""
+        return self.connection.transport
+
+
+class Response:
+    """A response with exactly the fields given, but for its framing and `Connection`.
+
+    `length` is the announced size of the body in bytes; None where only its end will tell. The head is held back until
+    there is a first piece of the body to go out with it, or until `send_head`. `is_last` ends the connection with it.
+    """
+
+    __slots__ = ("_connection", "_ends_with_connection", "_has_body", "_held", "_is_chunked")
+
+    def __init__(
+        self, request: Request, status: int, reason: str, fields: Fields, length: int | None, *, is_last: bool = False
+    ) -> None:
+        self._connection = connection = request.connection
+        self._is_chunked = self._ends_with_connection = False
+        # RFC 9110, 9.3.2: a response to HEAD ends with its head.
+        self._has_body = request.method != "HEAD"
+        is_http_11 = request.version >= HttpVersion11
+        is_last = is_last or request.is_last or connection.is_draining
         framing: Fields = ()
-        if self._length is not None:
-            if self.status != HTTPStatus.NO_CONTENT:
-                framing = ((b"Content-Length", b"%d" % self._length),)
-        elif request.method != "HEAD" and self.status not in _BODILESS:
+        if length is not None:
+            if status != HTTPStatus.NO_CONTENT:
+                framing = ((b"Content-Length", b"%d" % length),)
+        elif self._has_body and status not in _BODILESS:
             if is_http_11:
-                writer.enable_chunking()
+                self._is_chunked = True
                 framing = ((b"Transfer-Encoding", b"chunked"),)
             else:
-                self._ends_with_connection = True
-                keep_alive = False
-        if not keep_alive:
+                self._ends_with_connection = is_last = True
+        if is_last:
             framing = (*framing, (b"Connection", b"close"))
         elif not is_http_11:
             framing = (*framing, (b"Connection", b"keep-alive"))
-        self._keep_alive = keep_alive
+        connection.is_kept_alive = not is_last
         # RFC 9110, 6.2: the version is our own, whatever the client's; its framing follows the client's.
-        start_line = b"HTTP/1.1 %d " % self.status + self._raw_reason
-        writer.hold_head(headers.head(start_line, (*self._raw_fields, *framing)))
-        return writer
+        start_line = b"HTTP/1.1 %d " % status + reason.encode("utf-8", "surrogateescape")
+        self._held = headers.head(start_line, (*fields, *framing))
 
-    async def write_eof(self, data: bytes = b"") -> None:
-        """End the response; a response to HEAD ends with its head (RFC 9110, 9.3.2)."""
-        last_piece = data or self._last_piece
-        if self._req is not None and self._req.method == "HEAD":
-            last_piece = b""
-        await super().write_eof(last_piece)
+    def send_head(self) -> None:
+        """Send the head now, before any piece of the body is here."""
+        self._connection.send(self._head())
+
+    def _head(self) -> bytes:
+        """Return the head where it is still to be sent."""
+        held, self._held = self._held, b""
+        return held
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of the body, which is not empty, and return when there is room for more.
+
+        Raises:
+            ConnectionError: the client has left, or has read nothing for too long; the connection is gone.
+        """
+        if self._is_chunked:
+            self._connection.send(b"%b%x\r\n%b\r\n" % (self._head(), len(piece), piece))
+        else:
+            self._connection.send(self._head() + piece if self._held else piece)
+        await self._connection.room()
+
+    async def end(self, piece: bytes = b"") -> None:
+        """Send the last piece of the body, if any, and the end of the response.
+
+        Raises:
+            ConnectionError: as `write`.
+        """
+        if not self._has_body:
+            piece = b""
+        last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(piece), piece) if piece and self._is_chunked else piece
+        if self._is_chunked and not piece:
+            last = b"0\r\n\r\n"
+        if last or self._held:
+            self._connection.send(self._head() + last)
+        await self._connection.room()
 
     def break_off(self) -> None:
         """End the connection, so that the client sees that the response is not whole (RFC 9112, 8).
 
         A body that the end of the connection delimits would look whole after an orderly one, so it is reset.
         """
-        transport = self._req.transport if self._req is not None else None
+        transport = self._connection.transport
         if transport is None:
             return
         if self._ends_with_connection:
             reset(transport)
         else:
             transport.close()
-
-    def send_head(self) -> None:
-        """Send the head now, before any piece of the body is here."""
-        if isinstance(self._payload_writer, HeadWriter):
-            self._payload_writer.send_headers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +444,10 @@ class GuardedConnection(RequestHandler):
 class ClientConnection(GuardedConnection):
     """One connection from a client of the proxy; the exchanges on it may be ended, or outlive it."""
 
-    __slots__ = ("_carries_on", "_listener", "_open_transport", "_parser_limits", "is_given_up")
+    __slots__ = (
+        *("_carries_on", "_is_begun", "_listener", "_open_transport", "_parser_limits", "_write_timeout_s"),
+        *("is_given_up", "is_kept_alive"),
+    )
 
     def __init__(self, listener: Listener, **kwargs: Any) -> None:
         limits, downstream = listener.settings.limits, listener.settings.downstream
@@ -426,8 +460,10 @@ class ClientConnection(GuardedConnection):
         # Those that its parser goes by, to the end of the connection.
         self._parser_limits = limits
         self._carries_on = False
+        self._is_begun = False
         self._open_transport: asyncio.WriteTransport | None = None
         self.is_given_up = False
+        self.is_kept_alive = True
 
     @property
     def is_draining(self) -> bool:
@@ -438,6 +474,93 @@ class ClientConnection(GuardedConnection):
         """Begin to wait for a request, or turn the client away where there are too many."""
         super().connection_made(transport)
         self._open_transport = self.transport
+
+    async def start(self) -> None:
+        """Answer one request after the other.
+
+        aiohttp's own would make a task, a writer and several objects more for each of them.
+        """
+        while not self._force_close:
+            if not self._messages:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, content = self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            if not await self._is_answered(message, content) or self._close or self._force_close:
+                break
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _is_answered(self, message: RawRequestMessage | _ErrInfo, content: StreamReader) -> bool:
+        """Have one request answered, and return whether there may be another on this connection."""
+        self._carries_on = self._is_begun = False
+        # Until a response says so, there may not be another.
+        self.is_kept_alive = False
+        try:
+            if isinstance(message, _ErrInfo):
+                self.send(self.refusal(self._parse_failure(message.exc)))
+                return False
+            await self._listener.handler(Request(message, content, self))
+            if not content.is_eof():
+                await self._linger(content)
+        except ConnectionError:
+            return False
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception:  # noqa: BLE001 - one connection must not end the others
+            # A defect of ours; it is recorded elsewhere, and must not be told here, as it may quote the request.
+            if self._is_begun:
+                self.force_close()
+            else:
+                self._refuse(Failure.INTERNAL_ERROR)
+        return self.is_kept_alive
+
+    async def _linger(self, content: StreamReader) -> None:
+        """Read on for a while what nobody wants any more: who still sends would be reset, and not see the answer.
+
+        Source: RFC 9112, 9.6.
+        """
+        deadline = self._loop.time() + _LINGERING_S
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not self._force_close and not content.is_eof():
+                    await content.readany()
+        except (TimeoutError, web.RequestPayloadError, HttpProcessingError):
+            self.is_kept_alive = False
+
+    def send(self, data: bytes) -> None:
+        """Write `data` to the client.
+
+        Raises:
+            ConnectionResetError: it has left.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        self._is_begun = True
+        transport.write(data)
+
+    async def room(self) -> None:
+        """Return when there is room for more to be written, as long as the client goes on reading, however slowly.
+
+        Raises:
+            ConnectionError: it has left, or has read nothing for too long; the connection is gone.
+        """
+        if self._paused:
+            with Watch(self.transport, self._listener.settings.downstream.write_timeout_s):
+                await self._drain_helper()
 
     def carry_on(self) -> None:
         """Let the exchange under way come to its end even if the client leaves."""
@@ -460,10 +583,6 @@ class ClientConnection(GuardedConnection):
         if transport is not None and transport.get_extra_info("ssl_object") and not held_for_peer(transport):
             transport.abort()
 
-    def begin_request(self) -> None:
-        """Forget what held for the request before."""
-        self._carries_on = False
-
     def connection_lost(self, exc: BaseException | None) -> None:
         """End what was going on, unless it has to be carried on without the client.
 
@@ -479,27 +598,6 @@ class ClientConnection(GuardedConnection):
             self._listener.carry_on(task)
         else:
             task.cancel()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it may hold what the client sent
-    ) -> web.StreamResponse:
-        """Return the envelope for a request that could not be parsed, or for an error of the proxy's own."""
-        if request.writer.output_size > 0:
-            # The response has begun; only breaking off tells the client that it is not whole.
-            raise ConnectionError
-        failure = self._parse_failure(exc) if status == HTTPStatus.BAD_REQUEST else Failure.INTERNAL_ERROR
-        reply = self._listener.refuse(failure)
-        response = own_response(reply)
-        response.force_close()
-        request.protocol.keep_alive(False)  # noqa: FBT003 - aiohttp's signature
-        return response
-
-    def log_exception(self, *_args: Any, **_kwargs: Any) -> None:
-        """Say nothing here: the arguments may hold what the client sent, and the outcome is recorded elsewhere."""
 
     def _parse_failure(self, error: BaseException | None) -> Failure:
         """Return what a parser's error is called; it tells a long target from a long field by the limit alone."""
@@ -527,11 +625,13 @@ class Listener(web.Server):
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        handler: Callable[[Request], Awaitable[None]],
         refuse: Callable[[Failure], Reply],
         settings: Settings,
     ) -> None:
-        super().__init__(handler, request_factory=self._request_of)
+        # aiohttp keeps the connections and ends them; they call the handler themselves.
+        super().__init__(handler)  # type: ignore[arg-type]
+        self.handler = handler
         self.refuse = refuse
         self.settings = settings
         self.is_draining = False
@@ -551,19 +651,6 @@ class Listener(web.Server):
             max_field_size=self.settings.limits.field_bytes,
             max_headers=self.settings.limits.fields,
         )
-
-    def _request_of(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        _writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        if isinstance(protocol, ClientConnection):
-            protocol.begin_request()
-        writer = HeadWriter(protocol, self._event_loop)
-        return web.BaseRequest(message, payload, protocol, writer, task, self._event_loop)
 
     def carry_on(self, task: asyncio.Task[None]) -> None:
         """Keep `task`, whose client has left, until it is done."""
@@ -596,19 +683,6 @@ class Listener(web.Server):
 
     def _client_connections(self) -> list[ClientConnection]:
         return [connection for connection in self.connections if isinstance(connection, ClientConnection)]
-
-
-def connection_of(request: web.BaseRequest) -> ClientConnection:
-    """Return the connection that `request` came on; all that a `Listener` takes are of this one kind."""
-    connection = request.protocol
-    if not isinstance(connection, ClientConnection):
-        raise TypeError(connection)
-    return connection
-
-
-def own_response(reply: Reply) -> RawResponse:
-    """Return the response that carries `reply`."""
-    return RawResponse(reply.status, reply.reason, reply.fields, len(reply.body), reply.body)
 
 
 class Entrance:

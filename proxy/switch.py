@@ -13,11 +13,10 @@ from proxy.upstream import AiohttpUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from aiohttp import web
-
     from proxy.configuration import Configuration
     from proxy.core.failure import Failure
     from proxy.core.model import Reply
+    from proxy.listener import Request
     from proxy.settings import UpstreamSettings
     from proxy.telemetry import Telemetry
     from proxy.tls import Tls
@@ -115,12 +114,12 @@ class Switch:
             former.is_retired = True
             self._close_unused(former)
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: Request) -> None:
         """Carry one request to the upstream and its answer back."""
         leg = self._leg
         leg.users += 1
         try:
-            return await self._exchange(request)
+            await self._exchange(request)
         finally:
             leg.users -= 1
             if leg.is_retired:

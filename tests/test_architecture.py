@@ -77,7 +77,7 @@ SHELL = {
     "simulator": row("simulator_data", "aiohttp"),
     "simulator_data": row(),
     "status": row("__init__ core progress", "aiohttp"),
-    "switch": row("configuration core exchange settings telemetry tls upstream", "aiohttp"),
+    "switch": row("configuration core exchange listener settings telemetry tls upstream", "aiohttp"),
     "telemetry": row("__init__ core logs", "prometheus_client"),
     "tls": row("files"),
     "upstream": row("core progress", "aiohttp yarl"),
