@@ -313,14 +313,14 @@ class _Course:
         mode = self._exchange.mode_of(self._operation)
         shape = self._operation.body
         if shape is None or not self._operation.is_checked or mode is Mode.OFF:
-            return await self._unchecked_body()
+            return self._unchecked_body()
         if not check.may_be_json(self._fields):
             self._checked = check.NOT_JSON
-            return await self._unchecked_body()
+            return self._unchecked_body()
         limit_bytes = self._settings.check.max_body_bytes
         if (self._request.length or 0) > limit_bytes:
             self._checked = check.TOO_LARGE
-            return await self._unchecked_body()
+            return self._unchecked_body()
         body, is_whole = await self._read_up_to(limit_bytes)
         if not is_whole:
             self._checked = check.TOO_LARGE
@@ -351,14 +351,35 @@ class _Course:
             )
         return check.suspects(body, self._fields, shape, limit_bytes=limit_bytes)
 
-    async def _unchecked_body(self) -> bytes | AsyncIterator[bytes]:
+    def _unchecked_body(self) -> bytes | AsyncIterator[bytes]:
         """Return the body as the stream that it is, or whole where it is here already and streaming would only cost."""
-        if self._request.length is None or not self._request.content.is_eof():
-            return self._pieces()
-        return b"".join([piece async for piece in self._pieces()])
+        body = None if self._request.length is None else self._body_at_hand()
+        return self._pieces() if body is None else body
+
+    def _body_at_hand(self) -> bytes | None:
+        """Return the body if all of it is here already; None if it is still to be waited for, or asked for."""
+        content = self._request.content
+        if not (content.is_eof() and self._is_asked_for_body):
+            return None
+        body = content.read_nowait()
+        self._count_received(len(body))
+        return body
+
+    def _count_received(self, size: int) -> None:
+        """Count `size` more bytes of the request's body.
+
+        Raises:
+            RefusedError: it is larger than the limit.
+        """
+        self._request_bytes += size
+        limit_bytes = self._settings.limits.body_bytes
+        if limit_bytes and self._request_bytes > limit_bytes:
+            raise RefusedError(Failure.BODY_TOO_LARGE)
 
     async def _read_up_to(self, limit_bytes: int) -> tuple[bytes, bool]:
         """Return the body so far and whether that is all of it; it stops at the first piece past `limit_bytes`."""
+        if (body := self._body_at_hand()) is not None:
+            return body, len(body) <= limit_bytes
         pieces: list[bytes] = []
         async for piece in self._pieces():
             pieces.append(piece)
@@ -379,24 +400,30 @@ class _Course:
             # RFC 9110, 10.1.1: the client waits for this; nobody has asked for its body before now.
             self._is_asked_for_body = True
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        downstream, limits = self._settings.downstream, self._settings.limits
-        while True:
+        while piece := await self._next_piece():
+            self._count_received(len(piece))
+            yield piece
+
+    async def _next_piece(self) -> bytes:
+        """Return what is here of the request's body, or what comes next; `b""` at its end.
+
+        Raises:
+            RefusedError: it is malformed, or stops for longer than it may.
+        """
+        content = self._request.content
+        try:
+            if (piece := content.read_nowait()) or content.is_eof():
+                return piece
             began = perf_counter()
             try:
-                async with asyncio.timeout(downstream.body_timeout_s):
-                    piece = await self._request.content.readany()
-            except TimeoutError as error:
-                raise RefusedError(Failure.REQUEST_TIMEOUT) from error
-            except _MALFORMED as error:
-                raise RefusedError(Failure.MALFORMED_REQUEST) from error
+                async with asyncio.timeout(self._settings.downstream.body_timeout_s):
+                    return await content.readany()
             finally:
                 self._waited_s += perf_counter() - began
-            if not piece:
-                return
-            self._request_bytes += len(piece)
-            if limits.body_bytes and self._request_bytes > limits.body_bytes:
-                raise RefusedError(Failure.BODY_TOO_LARGE)
-            yield piece
+        except TimeoutError as error:
+            raise RefusedError(Failure.REQUEST_TIMEOUT) from error
+        except _MALFORMED as error:
+            raise RefusedError(Failure.MALFORMED_REQUEST) from error
 
     async def _send(self, target: bytes, body: bytes | AsyncIterator[bytes]) -> UpstreamResponse:
         """Send the request upstream and return its response, head read."""
