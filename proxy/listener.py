@@ -42,14 +42,13 @@ _LINGERING_S: Final = 5.0
 _LAST_MOMENT_S: Final = 0.1
 
 # RFC 9112, 2.1 and 7.1: heads and chunked bodies end with an empty line behind another line, and nowhere else.
-_END_OF_LINES: Final = re.compile(rb"[^\r\n]\r\n\r\n")
+_END_OF_LINES: Final = b"\r\n\r\n"
+_LINE_ENDS: Final = re.compile(rb"[\r\n]*")
+_LINE_END: Final = b"\r\n"
 _SEAM_BYTES: Final = 4
 
 # Parsed in about a millisecond. Whoever writes such ends into a chunked body fits 50,000 of them into one read.
 _PARTS_AT_ONCE: Final = 1024
-
-# RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
-_EMPTY_LINES: Final = re.compile(rb"[\r\n]*")
 
 # What aiohttp's parser says of one that has too many fields; `_parse_failure` knows it by its text.
 _TOO_MUCH: Final = "Too many headers received"
@@ -313,6 +312,11 @@ class GuardedConnection(RequestHandler):
         if not self._reading_paused and not self._buffer_paused:
             self._resume_transport_reading()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        """Read on; aiohttp asks for that at each read of a body, also where reading was never paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def _resume_transport_reading(self) -> None:
         """Read on, unless what was read already is still to be parsed."""
         if not self._is_behind:
@@ -332,8 +336,9 @@ class GuardedConnection(RequestHandler):
             return end
         is_head = self._body.is_eof()
         if is_head and not self._seam:
+            # RFC 9112, 2.2: an empty line before a request is no part of it; old clients send one behind a body.
             first = begin
-            begin = _EMPTY_LINES.match(data, begin).end()  # type: ignore[union-attr] # it matches nothing, too
+            begin = _empty_lines(data, begin)
             self._head_bytes += begin - first
             if begin == len(data):
                 return begin
@@ -342,13 +347,14 @@ class GuardedConnection(RequestHandler):
         end = self._end_of_lines(data, begin)
         waiting = len(self._messages)
         super().data_received(data[begin:end])
-        if len(self._messages) > waiting:
-            self._unwatch_head()
-            self._message_has_begun()
-        elif is_head:
+        if is_head:
             self._head_bytes += end - begin
-            if self._head_timer is None and self.transport is not None:
-                self._watch_head()
+        if len(self._messages) > waiting:
+            head_bytes = self._head_bytes
+            self._unwatch_head()
+            self._message_has_begun(head_bytes)
+        elif is_head and self._head_timer is None and self.transport is not None:
+            self._watch_head()
         return end
 
     def _renew_parser(self) -> None:
@@ -371,18 +377,16 @@ class GuardedConnection(RequestHandler):
 
     def _end_of_lines(self, data: bytes, begin: int) -> int:
         """Return where in `data` the head or the chunked body under way may end, or the end of `data`."""
-        seam = self._seam + data[begin : begin + _SEAM_BYTES]
-        if self._seam and (found := _END_OF_LINES.search(seam)):
-            end = begin + found.end() - len(self._seam)
-        elif found := _END_OF_LINES.search(data, begin):
-            end = found.end()
-        else:
-            self._seam = (self._seam + data[max(begin, len(data) - _SEAM_BYTES) :])[-_SEAM_BYTES:]
+        seam = self._seam
+        if seam and (end := _behind_lines(seam + data[begin : begin + _SEAM_BYTES], 0)):
+            end += begin - len(seam)
+        elif not (end := _behind_lines(data, begin)):
+            self._seam = (seam + data[max(begin, len(data) - _SEAM_BYTES) :])[-_SEAM_BYTES:]
             return len(data)
         self._seam = b""
         return end
 
-    def _message_has_begun(self) -> None:
+    def _message_has_begun(self, head_bytes: int) -> None:
         """Take note of the message that has just been parsed; one that is unfit is the last thing that is answered."""
         message, body = self._messages[-1]
         if isinstance(message, _ErrInfo):
@@ -392,14 +396,14 @@ class GuardedConnection(RequestHandler):
                 # aiohttp queues the error behind the body, whose reader would wait for the rest of it.
                 break_off(self._body, web.RequestPayloadError())
             return
-        length = message.headers.get("Content-Length", "0")
-        if headers.size(message.raw_headers) > self._limits.head_bytes:
+        length = message.headers.get("Content-Length")
+        if head_bytes > (limit := self._limits.head_bytes) and headers.size(message.raw_headers) > limit:
             complaint = _TOO_MUCH
-        elif not headers.is_length(length):
+        elif length is not None and not headers.is_length(length):
             complaint = "Content-Length is no number"
         else:
             self._body = body
-            self._body_bytes_left = 0 if body.is_eof() else int(length)
+            self._body_bytes_left = 0 if length is None or body.is_eof() else int(length)
             self._has_old_trailers = message.chunked
             # What follows may be of another protocol.
             self._is_deaf = message.upgrade and body.is_eof()
@@ -439,6 +443,19 @@ class GuardedConnection(RequestHandler):
         if self.transport is not None:
             self.transport.write(self.refusal(failure))
         self.force_close()
+
+
+def _empty_lines(data: bytes, begin: int) -> int:
+    """Return where the line ends end that stand at `begin`, if any do."""
+    return _LINE_ENDS.match(data, begin).end()  # type: ignore[union-attr] # it matches nothing, too
+
+
+def _behind_lines(data: bytes, begin: int) -> int:
+    """Return where the first empty line behind another line ends, both after `begin`; 0 if there is none."""
+    found = data.find(_END_OF_LINES, begin + 1)
+    while found >= 0 and data[found - 1] in _LINE_END:
+        found = data.find(_END_OF_LINES, _empty_lines(data, found))
+    return found + len(_END_OF_LINES) if found >= 0 else 0
 
 
 class ClientConnection(GuardedConnection):
