@@ -488,6 +488,9 @@ class _Course:
             content = await self._error_content(response, fields)
         elif self._may_page:
             content = await self._page_content(response, fields)
+        elif response.is_whole and response.length is not None:
+            # It goes out in one piece with its head.
+            content = _Content(fields, response.length, await response.read(), is_whole=True)
         else:
             content = _Content(fields, response.length)
         whole = content.begun if content.is_whole else b""
