@@ -98,19 +98,27 @@ def has_left(transport: asyncio.BaseTransport) -> bool:
     return _has_event(transport, getattr(select, "POLLRDHUP", 0))
 
 
-def has_input(transport: asyncio.BaseTransport) -> bool:
-    """Whether something has come that the event loop has not read yet: bytes, an error or the end."""
-    return _has_event(transport, select.POLLIN)
+def poll_for_input(transport: asyncio.BaseTransport) -> select.poll | None:
+    """Return what tells whether something has come: bytes, an error or the end; None of a closed connection.
+
+    It is good for as long as the connection is open: then another may have its number.
+    """
+    return _poll_for(transport, select.POLLIN)
 
 
 def _has_event(transport: asyncio.BaseTransport, events: int) -> bool:
     """Whether poll(2) tells of any of `events`, an error or a hang-up; a connection that is closed has them all."""
+    poll = _poll_for(transport, events)
+    return poll is None or bool(poll.poll(0))
+
+
+def _poll_for(transport: asyncio.BaseTransport, events: int) -> select.poll | None:
     plug = transport.get_extra_info("socket")
     if plug is None or plug.fileno() < 0:
-        return True
+        return None
     poll = select.poll()
     poll.register(plug.fileno(), events)
-    return bool(poll.poll(0))
+    return poll
 
 
 def break_off(body: StreamReader, error: BaseException) -> None:

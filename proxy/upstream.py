@@ -1,8 +1,9 @@
 """The upstream leg: one request out, one response in, over a pool of persistent connections.
 
-`Upstream` is all that the rest of the proxy knows of it. `AiohttpUpstream` stands on aiohttp's connector and
-response parser and leaves `ClientSession` out: a session rewrites URLs, adds fields, keeps cookies and repeats
-requests on its own, and a proxy may do none of these.
+`Upstream` is all that the rest of the proxy knows of it. `AiohttpUpstream` stands on aiohttp's connector, which opens
+connections, and on its response parser; the pool and what happens on a connection are its own. `ClientSession` is left
+out: a session rewrites URLs, adds fields, keeps cookies and repeats requests on its own, and a proxy may do none of
+these.
 """
 
 from __future__ import annotations
@@ -10,27 +11,28 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import math
 import ssl
-import weakref
+from collections import deque
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
-from aiohttp.helpers import _EXC_SENTINEL as _NO_CAUSE
+from aiohttp.http import HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_writer import HttpVersion11, StreamWriter
+from aiohttp.http_writer import HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from proxy.core import headers
 from proxy.core.failure import Failure
-from proxy.progress import StalledError, Watch, break_off, has_input
+from proxy.progress import StalledError, Watch, break_off, poll_for_input
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    import select
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from aiohttp.connector import Connection
     from aiohttp.http_parser import RawResponseMessage
@@ -52,12 +54,27 @@ _FIELDS_AT_MOST: Final = 256
 _INTERIM_RESPONSES_AT_MOST: Final = 16
 _INTERIM_BYTES_AT_MOST: Final = 64 * 1024
 
+_WITHOUT_BODY: Final = frozenset({204, 304})
+"""Statuses of responses that end with their heads, whatever those say (RFC 9112, 6.3)."""
+
+# Where a body ends whose length nobody tells: as its chunks say, or with its connection.
+_CHUNKED: Final = -1
+_UNTIL_CLOSE: Final = -2
+
+_CHUNKED_LINE: Final = (b"Transfer-Encoding", b"chunked")
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+# A larger body is sent behind its head instead of with it: one more system call costs less than to copy it.
+_COPIED_BYTES_AT_MOST: Final = 64 * 1024
+
+_NEVER: Final = math.inf
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
+
 # RFC 9110, 10.1.1: an upstream may not know the expectation, so that nobody waits for its `100` for ever.
 _CONTINUE_WITHIN_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """A request as it is to stand on the wire, but for its framing.
 
     `target` is in origin-form, byte for byte; `fields` lack `Host` and all framing. `length` is the size of the
@@ -136,108 +153,295 @@ class UpstreamError(Exception):
 
 
 class UpstreamConnection(ResponseHandler):
-    """A connection to the upstream, with what aiohttp's own leaves out for lack of a need in a client.
+    """A connection to the upstream, which gives the bytes of a response to the exchange that waits for it.
 
-    aiohttp's parser gets one response and no more: bytes behind its end make it fail, and it takes along what was good.
-    They say nothing of that response (RFC 9112, 6.3), but the connection carries no other.
+    aiohttp's own serves for `CONNECT` alone. Its parser gets one response and no more: bytes behind its end make it
+    fail, and it takes along what was good. They say nothing of that response (RFC 9112, 6.3), but the connection
+    carries no other.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        # How much of the body is to come: None while its head is, -1 where only the parser sees the end.
-        self._body_bytes_left: int | None = None
+        self.idle_since_s = 0.0
+        self.lost_by: Failure | None = None
+        """What the end of the connection says to whoever was to use it; None while there is none."""
+        self._pool: _Pool | None = None
+        self._holder: Connection | None = None
+        self._poll: select.poll | None = None
+        self._exchange: _Response | None = None
+        # How much of the body is to come; of a body without a length, where its end is to be seen.
+        self._body_bytes_left = 0
         self._seam = b""
-        self._head_bytes = self._interim_responses = 0
-        self._has_surplus = False
+        self._head_bytes = self._interim_responses = self._interim_bytes = 0
+        # One timer looks now and then whether somebody has waited for too long: most exchanges never need it.
+        self._due_s = _NEVER
+        self._look_every_s = _NEVER
+        self._look_timer: asyncio.TimerHandle | None = None
 
-    def set_response_params(self, **params: Any) -> None:
-        """Get ready for a response."""
-        self._body_bytes_left = None
-        self._seam = b""
-        self._head_bytes = self._interim_responses = 0
-        super().set_response_params(**params)
+    def belong_to(self, pool: _Pool, holder: Connection, look_every_s: float) -> None:
+        """Be one of `pool`; `holder` is what the connector knows it by. No shorter limit than `look_every_s` is set."""
+        self._pool = pool
+        self._holder = holder
+        self._look_every_s = look_every_s
 
-    def data_received(self, data: bytes) -> None:
-        """Give the parser what belongs to the response."""
-        if not data or self._parser is None:
-            super().data_received(data)
-        while data and self._parser is not None:
-            if self._body_bytes_left is None:
-                end = self._end_of_head(data)
-                self._head_bytes += end
-                if self._is_head_too_large():
-                    return
-            elif self._body_bytes_left < 0:
-                end = len(data)
-            else:
-                end = min(len(data), self._body_bytes_left)
-                self._body_bytes_left -= end
-            if not end:
-                self._has_surplus = self._should_close = True
-                return
-            super().data_received(data[:end])
-            data = data[end:]
+    @property
+    def is_open(self) -> bool:
+        """Whether the event loop knows of no end of the connection."""
+        return self.transport is not None and not self.transport.is_closing() and not self._should_close
 
-    def _is_head_too_large(self) -> bool:
-        """Whether there is more of heads, interim ones included, than is read; if so, it is as if they were no HTTP."""
-        if self._head_bytes <= _HEAD_BYTES_AT_MOST and self._interim_responses <= _INTERIM_RESPONSES_AT_MOST:
-            return False
-        self.set_exception(HttpProcessingError())
-        if self.transport is not None:
-            self.transport.close()
-        return True
+    @property
+    def is_fit(self) -> bool:
+        """Whether an idle connection may carry a request: nothing has come, be it read by the event loop or not.
 
-    def _end_of_head(self, data: bytes) -> int:
-        """Return where in `data` the head may end, or the end of `data`."""
-        head = self._seam + data
-        found = head.find(_END_OF_HEAD)
-        if found < 0:
-            self._seam = head[-len(_END_OF_HEAD) + 1 :]
-            return len(data)
-        end = found + len(_END_OF_HEAD) - len(self._seam)
-        self._seam = b""
-        return end
-
-    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        """Take note of how long the body of a response is whose head has been parsed."""
-        message, payload = data
-        if message.code < 200:  # noqa: PLR2004 - RFC 9110, 15.2: another head follows
-            self._interim_responses += 1
-        else:
-            length = message.headers.get("Content-Length", "")
-            if payload.is_eof():
-                self._body_bytes_left = 0
-            else:
-                is_known = headers.is_length(length) and not message.chunked
-                self._body_bytes_left = int(length) if is_known else -1
-        super().feed_data(data, size)
+        Whatever came, bytes, an error or the end, was no answer to the request that would be next.
+        """
+        return self.is_open and not self.has_input
 
     @property
     def has_input(self) -> bool:
         """Whether something has come that the event loop has not read yet: bytes, an error or the end."""
-        return self.transport is None or has_input(self.transport)
+        if self._poll is None:
+            if self.transport is None:
+                return True
+            self._poll = poll_for_input(self.transport)
+        return self._poll is None or self.transport is None or bool(self._poll.poll(0))
 
-    def rest(self) -> bool:
-        """Get ready to be idle, and return whether that is possible: not behind a part of yet another response.
+    def begin(self, exchange: _Response, *, has_body: bool) -> None:
+        """Expect a response for `exchange`; without `has_body` it ends with its head, as the answer to `HEAD` does."""
+        self._exchange = exchange
+        self._parser = HttpResponseParser(
+            self,
+            self._loop,
+            _READ_BUFFER_BYTES,
+            response_with_body=has_body,
+            read_until_eof=True,
+            auto_decompress=False,
+            max_line_size=_LINE_BYTES_AT_MOST,
+            max_field_size=_LINE_BYTES_AT_MOST,
+            max_headers=_FIELDS_AT_MOST,
+        )
+        self._seam = b""
+        self._head_bytes = self._interim_responses = self._interim_bytes = 0
 
-        Without a parser, whatever comes meanwhile is kept, and seen when the connection is asked for again.
+    def new_future(self) -> asyncio.Future[None]:
+        """Return what an exchange waits for on this connection."""
+        return self._loop.create_future()
+
+    def end(self) -> bool:
+        """Expect nothing any more, and return whether the connection may carry another request.
+
+        It may not where the response was not read to its end, or behind a part of yet another one.
         """
+        exchange, self._exchange = self._exchange, None
         parser, self._parser = self._parser, None
+        self._due_s = _NEVER
+        if exchange is None or not (exchange.is_begun and exchange.is_whole and self.is_open):
+            return False
+        if self._body_bytes_left != _CHUNKED or parser is None:
+            return True
         try:
-            return parser is None or parser.feed_eof() is None
+            return parser.feed_eof() is None
         except HttpProcessingError:
             return False
 
-    def stay_open(self) -> None:
-        """Take back that the connection ends with the response: aiohttp takes any without a length to be one such."""
-        if self.is_connected() and self.exception() is None and not self._has_surplus:
-            self._should_close = False
+    def discard(self) -> None:
+        """Close the connection, and have the connector forget it."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            holder.close()
 
-    def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
-        """Tell whoever reads a body too: aiohttp tells of a body that breaks its framing only who waits for a head."""
-        super().set_exception(exc, exc_cause)
-        if self._payload is not None and not self._payload.is_eof():
-            break_off(self._payload, exc)
+    def allow(self, seconds: float) -> None:
+        """Have the exchange wait no longer than `seconds` from now for what it waits for, until `settle`."""
+        now_s = self._loop.time()
+        self._due_s = now_s + seconds
+        if self._look_timer is None:
+            self._look_timer = self._loop.call_at(now_s + self._look_every_s, self._look)
+
+    def settle(self) -> None:
+        """Limit the waiting no more: it is over."""
+        self._due_s = _NEVER
+
+    def _look(self) -> None:
+        self._look_timer = None
+        if self._due_s == _NEVER or self._exchange is None:
+            return
+        now_s = self._loop.time()
+        if now_s < self._due_s:
+            self._look_timer = self._loop.call_at(min(self._due_s, now_s + self._look_every_s), self._look)
+        else:
+            self._due_s = _NEVER
+            self._exchange.give_up()
+
+    async def drain(self) -> None:
+        """Wait until what was written has gone down to what may be held.
+
+        Raises:
+            ConnectionError: the connection ends before that.
+        """
+        while self._paused:
+            await self._drain_helper()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's own signature
+        """Read on, if reading was paused: a body asks for it with each piece that is taken from it."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def data_received(self, data: bytes) -> None:
+        """Give the parser what belongs to the head of the response, and its body what belongs there."""
+        exchange = self._exchange
+        if exchange is None:
+            if self._parser is not None:
+                super().data_received(data)
+            elif data:
+                # Unasked: it would be the answer to the next request.
+                self._break()
+            return
+        if not exchange.is_begun:
+            data = self._read_heads(exchange, data)
+            if not data:
+                return
+        self._read_body(exchange.payload, data)
+
+    def _read_body(self, payload: StreamReader, data: bytes) -> None:
+        left = self._body_bytes_left
+        if left > 0:
+            if len(data) > left:
+                data = data[:left]
+                self._should_close = True
+            self._body_bytes_left = left - len(data)
+            payload.feed_data(data)
+            if not self._body_bytes_left:
+                payload.feed_eof()
+        elif payload.is_eof():
+            self._should_close = self._should_close or bool(data)
+        elif left == _UNTIL_CLOSE:
+            payload.feed_data(data)
+        elif self._parse(data):
+            self._should_close = True
+
+    def _read_heads(self, exchange: _Response, data: bytes) -> bytes:
+        """Parse heads until one is final, and return what stands behind it."""
+        is_final = False
+        while data and not is_final:
+            end = self._end_of_head(data)
+            self._head_bytes += end
+            if self._head_bytes > _HEAD_BYTES_AT_MOST:
+                self._break(Failure.HTTP_PROTOCOL_ERROR)
+                return b""
+            for message, payload in self._parse(data[:end]):
+                if is_final:
+                    self._should_close = True
+                elif self._take_head(exchange, message, payload):
+                    is_final = exchange.is_begun
+                else:
+                    self._break(Failure.HTTP_PROTOCOL_ERROR)
+                    return b""
+            data = data[end:]
+        return data
+
+    def _end_of_head(self, data: bytes) -> int:
+        """Return where in `data` the head may end, or the end of `data`."""
+        if self._seam:
+            head = self._seam + data
+            found = head.find(_END_OF_HEAD)
+            if found >= 0:
+                end = found + len(_END_OF_HEAD) - len(self._seam)
+                self._seam = b""
+                return end
+            self._seam = head[-len(_END_OF_HEAD) + 1 :]
+            return len(data)
+        found = data.find(_END_OF_HEAD)
+        if found >= 0:
+            return found + len(_END_OF_HEAD)
+        self._seam = data[-len(_END_OF_HEAD) + 1 :]
+        return len(data)
+
+    def _parse(self, data: bytes) -> Sequence[tuple[RawResponseMessage, StreamReader]]:
+        """Return the heads that end in `data`; what stands behind them becomes their bodies."""
+        if self._parser is None:
+            return ()
+        try:
+            messages: Sequence[tuple[RawResponseMessage, StreamReader]] = self._parser.feed_data(data)[0]
+        except Exception as error:  # noqa: BLE001 - whatever the parser trips over, it is no response
+            self._break(Failure.HTTP_PROTOCOL_ERROR, error)
+            return ()
+        return messages
+
+    def _take_head(self, exchange: _Response, message: RawResponseMessage, payload: StreamReader) -> bool:
+        """Give a head to `exchange`, and return whether it is one that may stand there."""
+        fields = headers.received(message.raw_headers)
+        if fields is None or message.version.major != 1 or not _is_reason(message.reason):
+            return False
+        known = message.headers
+        if "Transfer-Encoding" in known and not headers.is_chunked_alone(fields):
+            return False
+        is_chunked = bool(message.chunked)
+        length: int | None = None
+        if not is_chunked and (lengths := known.getall("Content-Length", ())):
+            if len({*lengths}) > 1 or not headers.is_length(lengths[0]):
+                return False
+            length = int(lengths[0])
+        if message.code < 200:  # noqa: PLR2004 - RFC 9110, 15.2: another head follows
+            return self._take_interim_head(exchange, message, fields, has_body=is_chunked or bool(length))
+        if message.should_close and not (exchange.method == "HEAD" and _is_persistent(message, fields)):
+            self._should_close = True
+        if payload.is_eof():
+            self._body_bytes_left = 0
+        elif message.code in _WITHOUT_BODY:
+            # RFC 9112, 6.3: it ends here. What it announces may come all the same.
+            self._should_close = True
+            self._body_bytes_left = 0
+            payload = EMPTY_PAYLOAD
+        elif length is not None:
+            self._body_bytes_left = length - payload.total_bytes
+        else:
+            self._body_bytes_left = _CHUNKED if is_chunked else _UNTIL_CLOSE
+        self._due_s = _NEVER
+        exchange.start(message, fields, length, payload)
+        return True
+
+    def _take_interim_head(
+        self, exchange: _Response, message: RawResponseMessage, fields: Fields, *, has_body: bool
+    ) -> bool:
+        self._interim_responses += 1
+        self._interim_bytes += headers.size(fields)
+        if (
+            message.code == 101  # noqa: PLR2004 - an upgrade that nobody asked for
+            or self._interim_responses >= _INTERIM_RESPONSES_AT_MOST
+            or self._interim_bytes > _INTERIM_BYTES_AT_MOST
+            or has_body  # RFC 9110, 8.6 and RFC 9112, 6.1: an interim response has none
+        ):
+            return False
+        exchange.hand_on(message.code, message.reason, fields)
+        return True
+
+    def _break(self, failure: Failure | None = None, cause: BaseException | None = None) -> None:
+        """End the connection for what has come, which is `failure` to the exchange that meets it."""
+        self._should_close = True
+        self._parser = None
+        if failure is not None and self._exchange is not None:
+            self._exchange.fail(failure, cause)
+        if self.transport is not None:
+            self.transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell whoever waits for something that it will not come."""
+        exchange = self._exchange
+        # TLS 1.3 tells of a client certificate that it misses behind the handshake.
+        is_tls = isinstance(exc, ssl.SSLError)
+        self.lost_by = Failure.TLS_PROTOCOL_ERROR if is_tls else Failure.CONNECTION_TERMINATED
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+            self._look_timer = None
+        if exchange is not None:
+            self._parser = None
+            if not exchange.is_begun:
+                exchange.fail(self.lost_by, exc)
+            else:
+                exchange.end_with_connection(exc, is_end_of_body=self._body_bytes_left == _UNTIL_CLOSE)
+        super().connection_lost(exc)
+        if self._pool is not None:
+            self._pool.forget(self)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -251,13 +455,11 @@ class _Connector(aiohttp.TCPConnector):
         return request
 
 
-class AiohttpUpstream:
-    """The leg over aiohttp's connector. Use `opened` to make one.
+class _Pool:
+    """The connections of a leg, at most `limit` of them: in use, being opened, or idle.
 
-    Trailers end here in both directions, as RFC 9110, 6.5.1, allows: aiohttp's writer cannot send any.
-
-    Over TLS a body that only the end of its connection delimits is taken for whole even if no `close_notify` precedes
-    that end (RFC 9112, 9.8, would have it incomplete): asyncio ends both alike, with `connection_lost(None)`.
+    The one that was used last is used next, so that those too many grow old and are closed. Whoever finds none free
+    waits in line for the next that is given back.
     """
 
     def __init__(
@@ -265,21 +467,181 @@ class AiohttpUpstream:
         connector: aiohttp.TCPConnector,
         address: ClientRequest,
         *,
-        max_connections: int,
+        limit: int,
         connect_timeout_s: float,
-        response_timeout_s: float,
-        idle_timeout_s: float,
+        keepalive_timeout_s: float,
+        look_every_s: float,
     ) -> None:
         self._connector = connector
         # The connector asks a request where to connect to; this one stands for all of them and is never sent.
         self._address = address
+        self._limit = limit
+        self._connect_timeout_s = connect_timeout_s
+        self._keepalive_timeout_s = keepalive_timeout_s
+        self._look_every_s = look_every_s
+        self._loop = asyncio.get_running_loop()
+        # Oldest first, each from the time at which it was given back.
+        self._idle: deque[UpstreamConnection] = deque()
+        # Each gets a connection, or with None the leave to open one.
+        self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._free = limit
+        self._opening = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connections(self) -> Mapping[str, int]:
+        """Return the number of open connections by state: `in_use` and `idle`."""
+        return {"in_use": self._in_use, "idle": len(self._idle)}
+
+    @property
+    def _in_use(self) -> int:
+        return self._limit - self._free - self._opening
+
+    def take(self) -> UpstreamConnection | None:
+        """Return an idle connection that is fit for a request, if there is one; it is in use from then on."""
+        while self._idle and self._free:
+            connection = self._idle.pop()
+            if connection.is_fit:
+                self._free -= 1
+                return connection
+            connection.discard()
+        return None
+
+    async def open(self, *, fresh: bool) -> UpstreamConnection:
+        """Return a connection that has just been opened or, unless it is to be `fresh`, given back; it is in use.
+
+        Raises:
+            UpstreamError: there is none in time.
+        """
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                if self._free:
+                    self._free -= 1
+                elif (connection := await self._next_given_back()) is not None:
+                    if connection.is_fit and not fresh:
+                        return connection
+                    connection.discard()
+                return await self._opened()
+        except (aiohttp.ClientError, OSError) as error:
+            # The address may be an old one. The next connection has it looked up anew.
+            self._connector.clear_dns_cache()
+            raise UpstreamError(self._connect_failure(error)) from error
+
+    async def _next_given_back(self) -> UpstreamConnection | None:
+        waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                with suppress(ValueError):
+                    self._waiting.remove(waiter)
+            else:
+                # It came in the very moment in which nobody waited for it any more.
+                self.give_back(waiter.result())
+            raise
+
+    async def _opened(self) -> UpstreamConnection:
+        self._opening += 1
+        try:
+            if len(self._idle) > self._free:
+                self._idle.popleft().discard()
+            return await self._dial()
+        except BaseException:
+            self.give_back(None)
+            raise
+        finally:
+            self._opening -= 1
+
+    async def _dial(self) -> UpstreamConnection:
+        holder = await self._connector.connect(self._address, [], _NO_TIMEOUT)
+        connection = holder.protocol
+        if isinstance(connection, UpstreamConnection) and connection.is_open:
+            connection.belong_to(self, holder, self._look_every_s)
+            return connection
+        holder.close()
+        lost_by = connection.lost_by if isinstance(connection, UpstreamConnection) else None
+        raise UpstreamError(lost_by or Failure.CONNECTION_TERMINATED)
+
+    def give_back(self, connection: UpstreamConnection | None) -> None:
+        """Have `connection` used by others; None where it is gone and another may be opened in its place."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        self._free += 1
+        if connection is not None:
+            connection.idle_since_s = self._loop.time()
+            self._idle.append(connection)
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._keepalive_timeout_s, self._close_old)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Keep `connection` no longer if it is idle: it has ended."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+            connection.discard()
+
+    def _close_old(self) -> None:
+        self._timer = None
+        now_s = self._loop.time()
+        while self._idle:
+            old_at_s = self._idle[0].idle_since_s + self._keepalive_timeout_s
+            if old_at_s > now_s:
+                self._timer = self._loop.call_at(old_at_s, self._close_old)
+                return
+            self._idle.popleft().discard()
+
+    def close(self) -> None:
+        """Close the idle connections, and have nobody wait for one any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(aiohttp.ClientConnectionError("the leg is closed"))
+        self._waiting.clear()
+
+    def _connect_failure(self, error: BaseException) -> Failure:
+        """Return what a failure to connect is called; some exceptions are of several of these kinds."""
+        match error:
+            case TimeoutError() if self._in_use >= self._limit:
+                return Failure.CONNECTION_LIMIT_REACHED
+            case TimeoutError():
+                return Failure.CONNECTION_TIMEOUT
+            case aiohttp.ClientConnectorCertificateError():
+                return Failure.TLS_CERTIFICATE_ERROR
+            case aiohttp.ClientSSLError():
+                return Failure.TLS_PROTOCOL_ERROR
+            case aiohttp.ClientConnectorDNSError():
+                return Failure.DNS_ERROR
+            case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+                return Failure.EGRESS_PROXY_ERROR
+            case OSError(errno=errno.ECONNREFUSED):
+                return Failure.CONNECTION_REFUSED
+            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH | errno.EADDRNOTAVAIL):
+                return Failure.DESTINATION_UNAVAILABLE
+        return Failure.CONNECTION_TERMINATED
+
+
+class AiohttpUpstream:
+    """The leg over aiohttp's connector and parser. Use `opened` to make one.
+
+    Trailers end here in both directions, as RFC 9110, 6.5.1, allows.
+
+    Over TLS a body that only the end of its connection delimits is taken for whole even if no `close_notify` precedes
+    that end (RFC 9112, 9.8, would have it incomplete): asyncio ends both alike, with `connection_lost(None)`.
+    """
+
+    def __init__(
+        self, pool: _Pool, address: ClientRequest, *, response_timeout_s: float, idle_timeout_s: float
+    ) -> None:
+        self._pool = pool
+        self._address = address
         self._host_line = (b"Host", address.headers["Host"].encode("ascii"))
-        self._max_connections = max_connections
-        self._connect_timeout = aiohttp.ClientTimeout(connect=connect_timeout_s)
-        self._response_timeout_s = response_timeout_s
-        self._idle_timeout_s = idle_timeout_s
-        self._in_use = 0
-        self._known: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+        self.response_timeout_s = response_timeout_s
+        """How long a response head may take once the request is out."""
+        self.idle_timeout_s = idle_timeout_s
+        """The longest pause within a body, in either direction."""
 
     @classmethod
     @asynccontextmanager
@@ -305,26 +667,28 @@ class AiohttpUpstream:
             loop=asyncio.get_running_loop(),
             proxy=URL(egress_proxy) if egress_proxy else None,
         )
-        connector = _Connector(
-            limit=max_connections, keepalive_timeout=keepalive_timeout_s, ssl=True if tls is None else tls
-        )
+        # It opens connections and keeps none: the limit and the pool are our own.
+        connector = _Connector(limit=0, ssl=True if tls is None else tls)
         # There is no other way in; `_connect` would take no connection of another kind.
         make = functools.partial(UpstreamConnection, loop=asyncio.get_running_loop())
         connector._factory = make  # type: ignore[assignment] # noqa: SLF001 - a `partial` of a subclass is no subtype
+        pool = _Pool(
+            connector,
+            address,
+            limit=max_connections,
+            connect_timeout_s=connect_timeout_s,
+            keepalive_timeout_s=keepalive_timeout_s,
+            look_every_s=min(response_timeout_s, idle_timeout_s),
+        )
         async with connector:
-            yield cls(
-                connector,
-                address,
-                max_connections=max_connections,
-                connect_timeout_s=connect_timeout_s,
-                response_timeout_s=response_timeout_s,
-                idle_timeout_s=idle_timeout_s,
-            )
+            try:
+                yield cls(pool, address, response_timeout_s=response_timeout_s, idle_timeout_s=idle_timeout_s)
+            finally:
+                pool.close()
 
     def connections(self) -> Mapping[str, int]:
         """Return the number of open connections by state: `in_use` and `idle`."""
-        is_open = sum(protocol.is_connected() for protocol in self._known)
-        return {"in_use": self._in_use, "idle": max(0, is_open - self._in_use)}
+        return self._pool.connections()
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """Send `request` and return the response to it once its head is here. The caller closes it.
@@ -336,76 +700,38 @@ class AiohttpUpstream:
         Raises:
             UpstreamError: there is no response; nothing else, but for what reading the request's body raises.
         """
-        try:
-            return await self._attempt(request)
-        except UpstreamError as error:
-            may_resend = request.method in SAFE_METHODS and isinstance(request.body, bytes)
-            if not may_resend or error.failure is not Failure.CONNECTION_TERMINATED:
-                raise
-            request.when_resent(error.failure)
-            return await self._attempt(request, fresh=True)
-
-    async def _attempt(self, request: UpstreamRequest, *, fresh: bool = False) -> UpstreamResponse:
-        response = _Response(self, await self._connect(fresh=fresh))
-        try:
-            await response.exchange_heads(request)
-        except BaseException:
-            response.close()
-            raise
-        return response
-
-    async def _connect(self, *, fresh: bool) -> Connection:
-        """Return a connection that is fit for a request; a `fresh` one has not carried any."""
+        pool, body = self._pool, request.body
+        is_resent = False
         while True:
             try:
-                connection = await self._connector.connect(self._address, [], self._connect_timeout)
-            except (aiohttp.ClientError, OSError) as error:
-                # The address may be an old one. The next connection has it looked up anew.
-                self._connector.clear_dns_cache()
-                raise UpstreamError(self._connect_failure(error)) from error
-            protocol = connection.protocol
-            if (
-                not isinstance(protocol, UpstreamConnection)
-                or protocol.should_close
-                or (protocol in self._known and (fresh or protocol.has_input))
-            ):
-                # Bytes, an error or the end came while the connection was idle. Whatever it was, it was no answer to
-                # the request that would be next.
-                connection.close()
-                continue
-            self._known.add(protocol)
-            self._in_use += 1
-            return connection
+                connection = None if is_resent else pool.take()
+                if connection is None:
+                    connection = await pool.open(fresh=is_resent)
+                response = _Response(self, connection, request)
+                try:
+                    if isinstance(body, bytes):
+                        await response.exchanged(body)
+                    else:
+                        await response.exchange_heads(body)
+                except BaseException:
+                    response.close()
+                    raise
+            except UpstreamError as error:
+                may_resend = not is_resent and request.method in SAFE_METHODS and isinstance(body, bytes)
+                if not may_resend or error.failure is not Failure.CONNECTION_TERMINATED:
+                    raise
+                request.when_resent(error.failure)
+                is_resent = True
+            else:
+                return response
 
-    def release(self, connection: Connection, *, is_reusable: bool) -> None:
+    def give_back(self, connection: UpstreamConnection, *, is_reusable: bool) -> None:
         """Take `connection` back into the pool, or close it."""
-        self._in_use -= 1
-        protocol = connection.protocol
-        if is_reusable and isinstance(protocol, UpstreamConnection) and protocol.rest():
-            connection.release()
+        if is_reusable:
+            self._pool.give_back(connection)
         else:
-            connection.close()
-
-    def _connect_failure(self, error: BaseException) -> Failure:
-        """Return what a failure to connect is called; some exceptions are of several of these kinds."""
-        match error:
-            case TimeoutError() if self._in_use >= self._max_connections:
-                return Failure.CONNECTION_LIMIT_REACHED
-            case TimeoutError():
-                return Failure.CONNECTION_TIMEOUT
-            case aiohttp.ClientConnectorCertificateError():
-                return Failure.TLS_CERTIFICATE_ERROR
-            case aiohttp.ClientSSLError():
-                return Failure.TLS_PROTOCOL_ERROR
-            case aiohttp.ClientConnectorDNSError():
-                return Failure.DNS_ERROR
-            case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-                return Failure.EGRESS_PROXY_ERROR
-            case OSError(errno=errno.ECONNREFUSED):
-                return Failure.CONNECTION_REFUSED
-            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH | errno.EADDRNOTAVAIL):
-                return Failure.DESTINATION_UNAVAILABLE
-        return Failure.CONNECTION_TERMINATED
+            connection.discard()
+            self._pool.give_back(None)
 
     def head_of(self, request: UpstreamRequest) -> bytes:
         """Return the head of `request` with its framing and `Host`, which RFC 9110 (7.2) wants first."""
@@ -414,253 +740,222 @@ class AiohttpUpstream:
         elif isinstance(request.body, bytes):
             framing = ()
         else:
-            framing = ((b"Transfer-Encoding", b"chunked"),)
+            framing = (_CHUNKED_LINE,)
         if request.asks_first:
             framing = (*framing, (b"Expect", b"100-continue"))
         target = request.target
-        proxy_fields: Fields = ()
         if self._address.proxy is not None and not self._address.is_ssl():
             # RFC 9112, 3.2.2: to a proxy the target goes in absolute-form.
             target = str(self._address.url.origin()).encode() + target
             if (credentials := self._address.headers.get("Proxy-Authorization")) is not None:
-                proxy_fields = ((b"Proxy-Authorization", credentials.encode("ascii")),)
-        start_line = request.method.encode("ascii") + b" " + target + b" HTTP/1.1"
-        return headers.head(start_line, (self._host_line, *request.fields, *proxy_fields, *framing))
-
-    @property
-    def response_timeout_s(self) -> float:
-        """How long a response head may take once the request is out."""
-        return self._response_timeout_s
-
-    @property
-    def idle_timeout_s(self) -> float:
-        """The longest pause within a body, in either direction."""
-        return self._idle_timeout_s
+                framing = ((b"Proxy-Authorization", credentials.encode("ascii")), *framing)
+        start_line = b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target)
+        return headers.head_at_once(start_line, (self._host_line, *request.fields, *framing))
 
 
 class _Response:
     """One exchange on one connection."""
 
-    def __init__(self, leg: AiohttpUpstream, connection: Connection) -> None:
-        if not isinstance(connection.protocol, UpstreamConnection):
-            raise UpstreamError(Failure.CONNECTION_TERMINATED)
+    __slots__ = (
+        *("_connection", "_head", "_leg", "_length_when_read", "_lost_at_end", "_may_send", "_request", "_upload"),
+        *("fields", "is_begun", "length", "method", "payload", "reason", "status"),
+    )
+
+    def __init__(self, leg: AiohttpUpstream, connection: UpstreamConnection, request: UpstreamRequest) -> None:
         self._leg = leg
-        self._connection: Connection | None = connection
-        self._protocol: UpstreamConnection = connection.protocol
-        self._payload: StreamReader = EMPTY_PAYLOAD
-        self._message: RawResponseMessage | None = None
+        self._connection: UpstreamConnection | None = connection
+        self._request = request
+        self._head = connection.new_future()
         self._upload: asyncio.Task[None] | None = None
-        self._fields: Fields = ()
-        self._length: int | None = None
-        self._is_delimited_by_close = False
-        self._may_send = asyncio.Event()
-
-    @property
-    def status(self) -> int:
-        return self._head.code
-
-    @property
-    def reason(self) -> str:
-        return self._head.reason
-
-    @property
-    def fields(self) -> Fields:
-        return self._fields
-
-    @property
-    def length(self) -> int | None:
-        return self._length
+        self._may_send: asyncio.Event | None = None
+        self._lost_at_end: UpstreamError | None = None
+        self._length_when_read = 0
+        self.method = request.method
+        self.is_begun = False
+        self.status = 0
+        self.reason = ""
+        self.fields: Fields = ()
+        self.length: int | None = None
+        self.payload: StreamReader = EMPTY_PAYLOAD
 
     @property
     def is_whole(self) -> bool:
-        return self._payload.is_eof()
+        return self.payload.is_eof()
 
-    @property
-    def _head(self) -> RawResponseMessage:
-        if self._message is None:
-            raise RuntimeError("the response has no head yet")
-        return self._message
-
-    async def exchange_heads(self, request: UpstreamRequest) -> None:
-        """Send `request`, or as much of it as goes before the response begins, and read the response's head."""
-        protocol, transport = self._protocol, self._protocol.transport
-        if transport is None:
-            raise UpstreamError(Failure.CONNECTION_TERMINATED)
-        protocol.set_response_params(
-            skip_payload=request.method == "HEAD",
-            read_until_eof=True,
-            auto_decompress=False,
-            read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=_LINE_BYTES_AT_MOST,
-            max_field_size=_LINE_BYTES_AT_MOST,
-            max_headers=_FIELDS_AT_MOST,
-        )
-        head = self._leg.head_of(request)
-        if isinstance(request.body, bytes):
-            request.when_whole()
-            transport.write(head + request.body)
-            await self._read_head(request)
-        else:
+    def exchanged(self, body: bytes) -> asyncio.Future[None]:
+        """Send the request with `body` and return what is done when the head of the response is here."""
+        connection, transport = self._begun()
+        head = self._leg.head_of(self._request)
+        self._request.when_whole()
+        if len(body) > _COPIED_BYTES_AT_MOST:
             transport.write(head)
-            await self._read_head_while_sending(request, request.body)
-        self._length = None if self._head.chunked else _length_of(self._fields)
-        self._is_delimited_by_close = self._length is None and not self._head.chunked
-        if request.method == "HEAD" and _is_persistent(self._head, self._fields):
-            self._protocol.stay_open()
-
-    async def read(self) -> bytes:
-        try:
-            if self.is_whole:
-                piece = await self._payload.readany()
-            else:
-                # aiohttp's own timer takes any byte for progress, and chunk extensions may go on for ever.
-                async with _limited(self._leg.idle_timeout_s, Failure.CONNECTION_READ_TIMEOUT):
-                    piece = await self._payload.readany()
-            if not piece and self._is_delimited_by_close and isinstance(error := self._protocol.exception(), OSError):
-                # RFC 9112, 8: a body that only the end of its connection delimits is whole if that end was orderly.
-                raise error
-        except HttpProcessingError as error:
-            raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamError(Failure.HTTP_RESPONSE_INCOMPLETE) from error
-        return piece
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        is_sent = self._upload is None or (
-            self._upload.done() and not self._upload.cancelled() and self._upload.exception() is None
-        )
-        if self._upload is not None:
-            self._upload.cancel()
-        if not is_sent:
-            # What is still to go out must not: the end of it would make the request whole.
-            self._protocol.abort()
-        is_reusable = is_sent and self._message is not None and self._payload.is_eof()
-        self._leg.release(connection, is_reusable=is_reusable)
-
-    async def _read_head_while_sending(self, request: UpstreamRequest, body: AsyncIterator[bytes]) -> None:
-        """Read the head while `body` is still going out: an upstream may answer before it has read all of it."""
-        self._upload = asyncio.create_task(self._send_body(request, body))
-        head = asyncio.create_task(self._next_head(request))
-        if request.asks_first:
-            patience = asyncio.get_running_loop().call_later(_CONTINUE_WITHIN_S, self._may_send.set)
-            head.add_done_callback(lambda _: patience.cancel())
+            transport.write(body)
         else:
-            self._may_send.set()
+            transport.write(head + body)
+        connection.allow(self._leg.response_timeout_s)
+        return self._head
+
+    async def exchange_heads(self, body: AsyncIterator[bytes]) -> None:
+        """Read the head while `body` is still going out: an upstream may answer before it has read all of it."""
+        request, head = self._request, self._head
+        connection, transport = self._begun()
+        transport.write(self._leg.head_of(request))
+        self._may_send = may_send = asyncio.Event()
+        patience: asyncio.TimerHandle | None = None
+        if request.asks_first:
+            patience = asyncio.get_running_loop().call_later(_CONTINUE_WITHIN_S, may_send.set)
+        else:
+            may_send.set()
+        self._upload = asyncio.create_task(self._send_body(connection, body, may_send))
         try:
             await asyncio.wait({self._upload, head}, return_when=asyncio.FIRST_COMPLETED)
             if self._upload.done() and not (head.done() and head.exception() is None):
                 self._upload.result()  # raises what went wrong with the body, for which there will be no answer
             if not head.done():
-                async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
-                    await head
-            head.result()
+                connection.allow(self._leg.response_timeout_s)
+            await head
         finally:
-            head.cancel()
-            with suppress(asyncio.CancelledError, UpstreamError):
-                await head
+            if patience is not None:
+                patience.cancel()
 
-    async def _send_body(self, request: UpstreamRequest, body: AsyncIterator[bytes]) -> None:
-        writer = StreamWriter(self._protocol, asyncio.get_running_loop())
-        if request.length is None:
-            writer.enable_chunking()
-        while not self._may_send.is_set():
-            await self._may_send.wait()
+    def _begun(self) -> tuple[UpstreamConnection, asyncio.Transport]:
+        connection = self._connection
+        if connection is None or connection.transport is None:
+            raise UpstreamError(Failure.CONNECTION_TERMINATED)
+        connection.begin(self, has_body=self.method != "HEAD")
+        return connection, connection.transport
+
+    async def _send_body(
+        self, connection: UpstreamConnection, body: AsyncIterator[bytes], may_send: asyncio.Event
+    ) -> None:
+        is_chunked = self._request.length is None
+        while not may_send.is_set():
+            await may_send.wait()
         async for piece in body:
-            if not await self._is_taken(writer.write(piece)):
+            if piece and not await self._is_taken(connection, _chunk(piece) if is_chunked else piece):
                 return
-        request.when_whole()
-        await self._is_taken(writer.write_eof())
+        self._request.when_whole()
+        if is_chunked:
+            await self._is_taken(connection, _LAST_CHUNK)
 
-    async def _is_taken(self, writing: Awaitable[None]) -> bool:
-        """Await `writing` and return whether the upstream still takes what it is sent.
+    async def _is_taken(self, connection: UpstreamConnection, piece: bytes) -> bool:
+        """Write `piece` and return whether the upstream still takes what it is sent.
 
         Where it has closed its end it perhaps answered first; reading the head will tell.
 
         Raises:
             UpstreamError: it has read nothing for too long.
         """
+        transport = connection.transport
+        if transport is None or transport.is_closing():
+            return False
+        transport.write(piece)
+        if not connection.writing_paused:
+            return True
         try:
             # With the response here, what the upstream does not read of the request is its own affair.
-            with Watch(self._protocol.transport, self._leg.idle_timeout_s, lambda: self._message is not None):
-                await writing
+            with Watch(transport, self._leg.idle_timeout_s, lambda: self.is_begun):
+                await connection.drain()
         except StalledError as error:
             raise UpstreamError(Failure.CONNECTION_WRITE_TIMEOUT) from error
         except OSError:
             return False
         return True
 
-    async def _read_head(self, request: UpstreamRequest) -> None:
-        async with _limited(self._leg.response_timeout_s, Failure.HTTP_RESPONSE_TIMEOUT):
-            await self._next_head(request)
+    def hand_on(self, status: int, reason: str, fields: Fields) -> None:
+        """Take an interim response."""
+        if status != 100:  # noqa: PLR2004 - RFC 9110, 15.2.1: an answer to our own `Expect`, or to nothing
+            self._request.when_interim(status, reason, fields)
+        elif self._may_send is not None:
+            self._may_send.set()
 
-    async def _next_message(self) -> tuple[RawResponseMessage, StreamReader]:
-        try:
-            return await self._protocol.read()
-        except HttpProcessingError as error:
-            raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR) from error
-        except (aiohttp.ClientError, OSError) as error:
-            if isinstance(error.__cause__, ssl.SSLError):
-                # TLS 1.3 tells of a client certificate that it misses behind the handshake.
-                raise UpstreamError(Failure.TLS_PROTOCOL_ERROR) from error
-            raise UpstreamError(Failure.CONNECTION_TERMINATED) from error
+    def start(self, message: RawResponseMessage, fields: Fields, length: int | None, payload: StreamReader) -> None:
+        """Take the final head; `payload` is what becomes the body."""
+        self.is_begun = True
+        self.status = message.code
+        self.reason = message.reason
+        self.fields = fields
+        self.length = length
+        self.payload = payload
+        if self._may_send is not None:
+            # An answer before any `100` does without the body: it is never read then.
+            self._may_send.clear()
+        if not self._head.done():
+            self._head.set_result(None)
 
-    async def _next_head(self, request: UpstreamRequest) -> None:
-        """Read heads until one is final, and hand on those before it."""
-        interim_bytes = 0
-        for _ in range(_INTERIM_RESPONSES_AT_MOST):
-            message, payload = await self._next_message()
-            fields = headers.named(message.raw_headers)
-            if fields is None or not headers.is_chunked_alone(fields):
-                break
-            if not headers.is_valid(message.reason.encode("utf-8", "surrogateescape"), fields):
-                break
-            if message.version.major != 1:
-                break
-            if message.code >= 200:  # noqa: PLR2004 - RFC 9110, 15.2: 1xx is interim
-                self._message, self._payload, self._fields = message, payload, fields
-                # An answer before any `100` does without the body: it is never read then.
-                self._may_send.clear()
-                return
-            interim_bytes += headers.size(fields)
-            if (
-                message.code == 101  # noqa: PLR2004 - an upgrade that nobody asked for
-                or interim_bytes > _INTERIM_BYTES_AT_MOST
-                or message.chunked
-                or _length_of(fields)
-            ):
-                # RFC 9110, 8.6 and RFC 9112, 6.1: nor has an interim response a body.
-                break
-            if message.code == 100:  # noqa: PLR2004 - RFC 9110, 15.2.1: an answer to our own `Expect`, or to nothing
-                self._may_send.set()
-            else:
-                request.when_interim(message.code, message.reason, fields)
-        raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
+    def fail(self, failure: Failure, cause: BaseException | None = None) -> None:
+        """Have whoever waits for the head, or for more of the body, meet `failure`."""
+        error = UpstreamError(failure)
+        error.__cause__ = cause
+        if self.is_begun:
+            if not self.payload.is_eof():
+                break_off(self.payload, error)
+        elif not self._head.done():
+            self._head.set_exception(error)
+
+    def end_with_connection(self, error: BaseException | None, *, is_end_of_body: bool) -> None:
+        """Take the end of the connection for the body's, if that is what delimits it and the end was orderly."""
+        if self.payload.is_eof():
+            return
+        if not is_end_of_body:
+            self.fail(Failure.HTTP_RESPONSE_INCOMPLETE, error)
+            return
+        if error is not None:
+            # RFC 9112, 8: a body that only the end of its connection delimits is whole if that end was orderly.
+            self._lost_at_end = UpstreamError(Failure.HTTP_RESPONSE_INCOMPLETE)
+            self._lost_at_end.__cause__ = error
+        self.payload.feed_eof()
+
+    def give_up(self) -> None:
+        """Take the time allowed for the head, or for the next piece of the body, to be over."""
+        if not self.is_begun:
+            self.fail(Failure.HTTP_RESPONSE_TIMEOUT)
+        elif self.payload.total_bytes == self._length_when_read:
+            self.fail(Failure.CONNECTION_READ_TIMEOUT)
+
+    async def read(self) -> bytes:
+        payload = self.payload
+        piece = payload.read_nowait()
+        if not piece and not payload.is_eof():
+            connection = self._connection
+            if connection is None:
+                raise RuntimeError("the response is closed")
+            self._length_when_read = payload.total_bytes
+            # Any byte ends a pause only if it is one of the body: chunk extensions may go on for ever.
+            connection.allow(self._leg.idle_timeout_s)
+            piece = await payload.readany()
+            connection.settle()
+        if not piece and self._lost_at_end is not None:
+            raise self._lost_at_end
+        return piece
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._head.done() and not self._head.cancelled():
+            self._head.exception()  # it may be that nobody has asked for it
+        is_reusable = connection.end()
+        upload = self._upload
+        if upload is not None and (not upload.done() or upload.cancelled() or upload.exception() is not None):
+            upload.cancel()
+            # What is still to go out must not: the end of it would make the request whole.
+            connection.abort()
+            is_reusable = False
+        self._leg.give_back(connection, is_reusable=is_reusable)
+
+
+def _chunk(piece: bytes) -> bytes:
+    """Return `piece` as a chunk (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def _is_reason(text: str) -> bool:
+    """Whether `text` may stand in a status line: visible characters, spaces and tabs (RFC 9112, 4)."""
+    return text.isprintable() or headers.is_valid(text.encode("utf-8", "surrogateescape"), ())
 
 
 def _is_persistent(message: RawResponseMessage, fields: Fields) -> bool:
     """Whether the connection outlives `message` (RFC 9112, 9.3); one of HTTP/1.0 never does."""
     options = headers.joined(fields, b"connection").lower().split(",")
     return message.version >= HttpVersion11 and "close" not in {option.strip(" \t") for option in options}
-
-
-def _length_of(fields: Fields) -> int | None:
-    """Return the length of a body as `fields` announce it; RFC 9112, 6.3: it counts where the body is not chunked."""
-    lengths = {value.decode("latin-1") for value in headers.values(fields, b"content-length")}
-    if not lengths:
-        return None
-    if len(lengths) > 1 or not headers.is_length(length := lengths.pop()):
-        raise UpstreamError(Failure.HTTP_PROTOCOL_ERROR)
-    return int(length)
-
-
-@asynccontextmanager
-async def _limited(seconds: float, failure: Failure) -> AsyncIterator[None]:
-    """Let the block take no longer than `seconds`; a timeout of its own making becomes `failure`."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise UpstreamError(failure) from error

@@ -43,8 +43,10 @@ _LENGTH_DIGITS_AT_MOST: Final = 18
 
 # RFC 9110, 5.5: field-vchar is visible ASCII or obs-text; within a value there may be spaces and tabs.
 _FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_FORBIDDEN_BYTES: Final = bytes({*range(0x20), 0x7F} - {ord("\t")})
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NAME: Final = re.compile(_TOKEN.pattern.encode("ascii"))
+_NAME_BYTES: Final = b"".join(filter(_NAME.fullmatch, (bytes((byte,)) for byte in range(0x80))))
 _LEFT_UNESCAPED: Final = "!#$&'*+^`|"
 
 
@@ -201,6 +203,29 @@ def head(start_line: bytes, fields: Fields) -> bytes:
         lines += (name, b": ", value, b"\r\n")
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+def head_at_once(start_line: bytes, fields: Fields) -> bytes:
+    """Return what `head` returns, and look at all of it at once: a long head costs a fraction.
+
+    Raises:
+        ValueError: a part holds a control character, CR and LF among them, and could end the head early.
+    """
+    written = b"\r\n".join((start_line, *map(b": ".join, fields), b"", b""))
+    ends_of_lines = 2 * (len(fields) + 2)
+    if len(written) - len(written.translate(None, _FORBIDDEN_BYTES)) != ends_of_lines:
+        raise ValueError("a control character in a message head")
+    return written
+
+
+def received(fields: Fields) -> Fields | None:
+    """Return a response's `fields` as `named` does; None, too, where a value holds a control character but tabs."""
+    names = b"".join([name for name, _ in fields])
+    values = b"".join([value for _, value in fields])
+    if len(values.translate(None, _FORBIDDEN_BYTES)) != len(values):
+        return None
+    # No name is empty, or the parser would have refused it; `named` tells which are none at their leisure.
+    return named(fields) if names.translate(None, _NAME_BYTES) else fields
 
 
 def named(fields: Fields) -> Fields | None:
