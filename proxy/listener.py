@@ -74,7 +74,7 @@ class Request:
         self.method: str = message.method
         self.target = message.path.encode("utf-8", "surrogateescape")
         self.version: tuple[int, int] = message.version
-        self.fields: Fields = message.raw_headers
+        self.fields: Fields = headers.IndexedFields(message.raw_headers)
         self.content = content
         self.connection = connection
         self.has_body = content is not EMPTY_PAYLOAD

@@ -80,12 +80,17 @@ class Log:
 
     def follow(self, *, level: str, style: str) -> None:
         """Write lines of `level` and above in the form `style` from now on; see `logging_to`."""
+        self._written = frozenset(LEVELS[LEVELS.index(level) :])
+        # Bound here: a logger that is not would look for its class and processors at each line.
         self._logger: FilteringBoundLogger = structlog.wrap_logger(
             self._writer,
             processors=_processors(self._stream, style, self._on_event),
             wrapper_class=structlog.make_filtering_bound_logger(level),
-            cache_logger_on_first_use=True,
-        )
+        ).bind()
+
+    def writes(self, level: str) -> bool:
+        """Whether a line of `level` is written, so that nobody need gather what it would hold."""
+        return level in self._written
 
     def debug(self, event: str, **fields: object) -> None:
         """Write a line for whoever looks into the proxy."""

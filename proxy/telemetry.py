@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
-    from proxy.core.model import Outcome
+    from proxy.core.model import ErrorTag, Outcome
     from proxy.logs import Log
+
+    _Add = Callable[[], None]
+    _Observe = Callable[[float], None]
 
 _PREFIX: Final = "defender_proxy"
 _TARGET_LABEL: Final = "target_id"
@@ -44,6 +47,18 @@ _Metric = TypeVar("_Metric", Counter, Histogram)
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library has no types for it
 
 
+class _Series:
+    """What every exchange of one operation adds to, found once: `requests` by status, the times as they are needed."""
+
+    __slots__ = ("duration", "overhead", "requests", "upstream_duration")
+
+    def __init__(self, duration: _Observe, overhead: _Observe) -> None:
+        self.requests: dict[int | None, _Add] = {}
+        self.duration = duration
+        self.overhead = overhead
+        self.upstream_duration: _Observe | None = None
+
+
 class Telemetry:
     """Tells each exchange once: to the counters, and to the log where it is worth a line."""
 
@@ -51,6 +66,7 @@ class Telemetry:
         self.registry = registry
         self.recent = Recent()
         self._children: dict[tuple[object, ...], Counter | Histogram] = {}
+        self._series: dict[str, _Series] = {}
         self._requests = self._counter("requests", "Exchanges, by operation and status.", "operation", "status")
         self._errors = self._counter(
             "errors", "Error responses, by documented code; exemplar: the target ID.", "code", "status", "origin"
@@ -69,6 +85,7 @@ class Telemetry:
         self._overhead = self._histogram(
             "overhead_seconds", "Spent in the proxy itself, waiting for either side left out.", _OVERHEAD_BUCKETS
         )
+        self._of_result: dict[BodyResult, _Add] = {r: self._bodies.labels(r.value).inc for r in BodyResult}
         self._failures = self._counter("upstream_failures", "Failed upstream legs, by failure.", "failure")
         self._retries = self._counter("retries", "Safe requests sent a second time, by reason.", "reason")
         self._throttled = self._counter("throttled", "Responses with status 429 from the upstream.", "operation")
@@ -118,44 +135,68 @@ class Telemetry:
         self._count(outcome)
         if not (self._logs_requests or tags.is_worth_a_line(outcome)):
             return
+        level, is_kept = tags.log_level(outcome), Recent.is_kept(outcome)
+        logger = self._logger if self._logger is not None and self._logger.writes(level) else None
+        if logger is None and not is_kept:
+            return
         fields = tags.log_fields(outcome, self._codes)
-        if self._logger is not None:
-            getattr(self._logger, tags.log_level(outcome))(tags.log_event(outcome), **fields)
-        if Recent.is_kept(outcome):
+        if logger is not None:
+            getattr(logger, level)(tags.log_event(outcome), **fields)
+        if is_kept:
             self.recent.record(outcome, fields, time())
 
     def _count(self, outcome: Outcome) -> None:
-        operation, status = outcome.operation, tags.status_label(outcome)
-        self._child(self._requests, operation, status).inc()
-        self._child(self._duration, operation).observe(outcome.duration_s)
-        self._child(self._overhead, operation).observe(outcome.overhead_s)
+        series = self._series.get(outcome.operation) or self._series_of(outcome.operation)
+        (series.requests.get(outcome.status) or self._requests_of(series, outcome))()
+        series.duration(outcome.duration_s)
+        series.overhead(outcome.overhead_s)
         if outcome.upstream_s is not None:
-            self._child(self._upstream_duration, operation).observe(outcome.upstream_s)
+            (series.upstream_duration or self._upstream_duration_of(series, outcome))(outcome.upstream_s)
         if outcome.body_result is not None:
-            self._child(self._bodies, outcome.body_result.value).inc()
+            self._of_result[outcome.body_result]()
         if outcome.resend is not None:
             self._child(self._retries, outcome.resend).inc()
         if outcome.action is not None:
-            said = tags.mismatch_outcome(outcome)
-            for parameter, times in Counts(m.parameter for m in outcome.findings.mismatches).items():
-                self._child(self._mismatches, operation, parameter, outcome.action.value, said).inc(times)
+            self._count_mismatches(outcome, outcome.action.value)
         if outcome.failure is not None and outcome.failure.is_upstream:
             self._child(self._failures, outcome.failure.label).inc()
-        if (error := outcome.error) is not None:
-            labels: dict[str, str] = {_TARGET_LABEL: error.target_id}
-            is_short = len(_TARGET_LABEL) + len(error.target_id) <= _EXEMPLAR_LENGTH_AT_MOST
-            child = self._child(self._errors, error.label, status, error.origin.value)
-            child.inc(exemplar=labels if is_short else None)
-            self._child(self._operation_errors, operation, error.label).inc()
-            if tags.is_throttled(outcome):
-                self._child(self._throttled, operation).inc()
+        if outcome.error is not None:
+            self._count_error(outcome, outcome.error)
+
+    def _count_mismatches(self, outcome: Outcome, action: str) -> None:
+        said = tags.mismatch_outcome(outcome)
+        for parameter, times in Counts(m.parameter for m in outcome.findings.mismatches).items():
+            self._child(self._mismatches, outcome.operation, parameter, action, said).inc(times)
+
+    def _count_error(self, outcome: Outcome, error: ErrorTag) -> None:
+        labels: dict[str, str] = {_TARGET_LABEL: error.target_id}
+        is_short = len(_TARGET_LABEL) + len(error.target_id) <= _EXEMPLAR_LENGTH_AT_MOST
+        child = self._child(self._errors, error.label, tags.status_label(outcome), error.origin.value)
+        child.inc(exemplar=labels if is_short else None)
+        self._child(self._operation_errors, outcome.operation, error.label).inc()
+        if tags.is_throttled(outcome):
+            self._child(self._throttled, outcome.operation).inc()
+
+    def _series_of(self, operation: str) -> _Series:
+        """Return the series of an operation that no exchange was counted for yet, entered for the next one."""
+        series = _Series(self._duration.labels(operation).observe, self._overhead.labels(operation).observe)
+        return self._series.setdefault(operation, series)
+
+    def _requests_of(self, series: _Series, outcome: Outcome) -> _Add:
+        """Return what counts requests with the status of `outcome`; each but those without a label is kept."""
+        label = tags.status_label(outcome)
+        add: _Add = self._requests.labels(outcome.operation, label).inc
+        return add if label == tags.OTHER_STATUS else series.requests.setdefault(outcome.status, add)
+
+    def _upstream_duration_of(self, series: _Series, outcome: Outcome) -> _Observe:
+        """Return what takes the times on the upstream leg, which an operation need not have."""
+        series.upstream_duration = self._upstream_duration.labels(outcome.operation).observe
+        return series.upstream_duration
 
     def _start_at_zero(self, codes: ErrorCodes) -> None:
         """Create what can be foreseen: `rate` sees the first error only if a zero came before it."""
         for code, status, origin in codes.expected():
             self._child(self._errors, code, str(status), origin.value)
-        for result in BodyResult:
-            self._child(self._bodies, result.value)
         for failure in Failure:
             if failure.is_upstream:
                 self._child(self._failures, failure.label)

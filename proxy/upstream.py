@@ -750,7 +750,7 @@ class AiohttpUpstream:
             if (credentials := self._address.headers.get("Proxy-Authorization")) is not None:
                 framing = ((b"Proxy-Authorization", credentials.encode("ascii")), *framing)
         start_line = b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target)
-        return headers.head_at_once(start_line, (self._host_line, *request.fields, *framing))
+        return headers.head(start_line, (self._host_line, *request.fields, *framing))
 
 
 class _Response:

@@ -186,6 +186,18 @@ def test_what_is_below_the_level_is_neither_written_nor_counted(level: str, expe
     assert counted == list(expected)
 
 
+@pytest.mark.parametrize("level", logs.LEVELS)
+def test_the_log_can_be_asked_what_it_writes(level: str) -> None:
+    stream = io.StringIO()
+    with logs.logging_to(stream, level=level) as log:
+        told = [name for name in logs.LEVELS if log.writes(name)]
+        for name in logs.LEVELS:
+            getattr(log, name)(name)
+        log.follow(level="debug", style="json")
+        assert log.writes("debug")
+    assert told == [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+
+
 # Libraries.
 
 

@@ -245,7 +245,7 @@ async def test_hostile_text_stays_text() -> None:
 
 async def test_an_address_of_another_scheme_is_no_link() -> None:
     async with shown() as (url, recent, _):
-        outcome = replace(erring(), doc="javascript:alert(1)")
+        outcome = erring()._replace(doc="javascript:alert(1)")
         fields = tags.log_fields(outcome) | {"help": {"page": "javascript:alert(1)", "operation_page": "http://x"}}
         recent.record(outcome, fields, 1.0)
         _, text = await fetch(f"{url}/")

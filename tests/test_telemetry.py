@@ -325,6 +325,43 @@ def test_lines_are_counted_by_level() -> None:
     assert value(told.registry, "log_events_total", level="info") is None
 
 
+def test_what_is_below_the_level_is_remembered_all_the_same() -> None:
+    told, stream = telemetry(), io.StringIO()
+    with logging_to(stream, level="error", on_event=told.count_log_line) as logger:
+        told.log_to(logger, requests=True)
+        told.record(outcome())
+        told.record(outcome(status=403, error=tag()))
+    assert stream.getvalue() == ""
+    assert told.recent.seq == 1
+
+
+def test_a_reload_goes_on_with_what_was_counted() -> None:
+    told = telemetry()
+    told.record(outcome(body_result=BodyResult.CLEAN))
+    told.follow(CATALOG, CODES)
+    told.record(outcome(body_result=BodyResult.CLEAN))
+    assert value(told.registry, "requests_total", operation="isolateMachine", status="201") == 2
+    assert value(told.registry, "request_duration_seconds_count", operation="isolateMachine") == 2
+    assert value(told.registry, "bodies_total", result="clean") == 2
+
+
+def test_statuses_that_http_does_not_have_are_one_series_of_each_operation() -> None:
+    told = telemetry()
+    for status in (42, 600, 999, 42):
+        told.record(outcome(status=status))
+    told.record(outcome(operation="unknown", status=999))
+    assert value(told.registry, "requests_total", operation="isolateMachine", status="other") == 4
+    assert value(told.registry, "requests_total", operation="unknown", status="other") == 1
+
+
+def test_an_operation_that_sent_nothing_upstream_has_no_times_there() -> None:
+    told = telemetry()
+    told.record(outcome(upstream_s=None))
+    assert value(told.registry, "upstream_duration_seconds_count", operation="isolateMachine") is None
+    told.record(outcome())
+    assert value(told.registry, "upstream_duration_seconds_count", operation="isolateMachine") == 1
+
+
 # Exemplars: names and values of their labels have 128 characters together (OpenMetrics, "Exemplars").
 
 

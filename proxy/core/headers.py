@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from proxy.core.model import Fields
 
@@ -32,8 +33,8 @@ HOP_BY_HOP: Final = frozenset(
 
 # Set anew for each leg: the authority is the upstream's, the length follows from the body, and the upstream is asked
 # for a `100 Continue` only where the body is not read before (RFC 9110, 10.1.1).
-_REQUEST_FRAMING: Final = frozenset({b"host", b"content-length", b"expect"})
-_RESPONSE_FRAMING: Final = frozenset({b"content-length"})
+_NOT_OF_A_REQUEST: Final = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_NOT_OF_A_RESPONSE: Final = HOP_BY_HOP | {b"content-length"}
 
 # What a body that the proxy rewrites may not be covered by: RFC 9110, 7.7 and RFC 9530.
 _DIGESTS: Final = frozenset({b"content-digest", b"content-md5", b"digest", b"repr-digest", b"signature"})
@@ -42,11 +43,11 @@ _DIGESTS: Final = frozenset({b"content-digest", b"content-md5", b"digest", b"rep
 _LENGTH_DIGITS_AT_MOST: Final = 18
 
 # RFC 9110, 5.5: field-vchar is visible ASCII or obs-text; within a value there may be spaces and tabs.
-_FORBIDDEN_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_FORBIDDEN_BYTES: Final = bytes({*range(0x20), 0x7F} - {ord("\t")})
+_FORBIDDEN: Final = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
+# RFC 9110, 5.6.2.
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NAME: Final = re.compile(_TOKEN.pattern.encode("ascii"))
-_NAME_BYTES: Final = b"".join(filter(_NAME.fullmatch, (bytes((byte,)) for byte in range(0x80))))
+_IN_TOKENS: Final = bytes(code for code in range(0x80) if _TOKEN.fullmatch(chr(code)))
 _LEFT_UNESCAPED: Final = "!#$&'*+^`|"
 
 
@@ -70,14 +71,41 @@ _OF_ONE_BODY: Final = _DIGESTS | {
 }
 
 
-def values(fields: Fields, name: bytes) -> list[bytes]:
+class IndexedFields(tuple[tuple[bytes, bytes], ...]):  # noqa: SLOT001 - no slot of a tuple can hold anything
+    """The fields of one message, to be made once where many are looked up; whatever is made of it is a plain tuple.
+
+    `by_name` holds the values of each name in lower case, in order.
+    """
+
+    by_name: dict[bytes, list[bytes]]
+
+    def __init__(self, _fields: Fields) -> None:
+        self.by_name = {name.lower(): [value] for name, value in self}
+        if len(self.by_name) < len(self):
+            # A name stands there twice.
+            self.by_name = {}
+            for name, value in self:
+                self.by_name.setdefault(name.lower(), []).append(value)
+
+
+_NONE: Final[Sequence[bytes]] = []
+
+
+def values(fields: Fields, name: bytes) -> Sequence[bytes]:
     """Return the value of each field line called `name` (in lower case), in order."""
+    if type(fields) is IndexedFields:
+        return fields.by_name.get(name, _NONE)
     return [value for key, value in fields if key.lower() == name]
+
+
+def _names(fields: Fields) -> Collection[bytes]:
+    """Return the names of `fields` in lower case."""
+    return fields.by_name if type(fields) is IndexedFields else {name.lower() for name, _ in fields}
 
 
 def size(fields: Fields) -> int:
     """Return the bytes that `fields` take as lines of a head."""
-    return sum(len(name) + len(value) for name, value in fields) + 4 * len(fields)
+    return sum(map(len, chain.from_iterable(fields))) + 4 * len(fields)
 
 
 def is_length(text: str) -> bool:
@@ -87,7 +115,8 @@ def is_length(text: str) -> bool:
 
 def joined(fields: Fields, name: bytes) -> str:
     """Return the lines called `name` as one list (RFC 9110, 5.3), or an empty string."""
-    return b", ".join(values(fields, name)).decode("latin-1")
+    listed = values(fields, name)
+    return b", ".join(listed).decode("latin-1") if listed else ""
 
 
 def max_forwards(fields: Fields) -> int | None:
@@ -121,34 +150,34 @@ def end_to_end_request(fields: Fields, http_version: bytes) -> Fields:
 
     `http_version` is the version received, such as `1.1`. Source: RFC 9110, 7.6.1 and 7.6.3.
     """
-    return (*_end_to_end(fields, _REQUEST_FRAMING), (b"Via", http_version + b" " + PSEUDONYM))
+    return (*_end_to_end(fields, _NOT_OF_A_REQUEST), (b"Via", http_version + b" " + PSEUDONYM))
 
 
 def end_to_end_response(fields: Fields) -> Fields:
     """Return what of a response's `fields` may cross the proxy, its length left out. Source: RFC 9110, 7.6.1."""
-    return _end_to_end(fields, _RESPONSE_FRAMING)
+    return tuple(_end_to_end(fields, _NOT_OF_A_RESPONSE))
 
 
-def _end_to_end(fields: Fields, framing: frozenset[bytes]) -> Fields:
-    dropped = HOP_BY_HOP | framing
+def _end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
     nominated = values(fields, b"connection")
     if nominated:
         # The fields of the message's framing stay ours to set; a client cannot have `Via` removed by naming it, but
         # any field it did nominate goes.
-        dropped |= {token.strip().lower() for line in nominated for token in line.split(b",")}
-    return tuple(line for line in fields if line[0].lower() not in dropped)
+        dropped = dropped.union(token.strip() for line in nominated for token in line.lower().split(b","))
+    return [line for line in fields if line[0].lower() not in dropped]
 
 
 def leads_back(fields: Fields) -> bool:
     """Whether the request has passed this proxy before, by its `Via` (RFC 9110, 7.6.3)."""
-    return any(member.split()[1:2] == [PSEUDONYM] for line in values(fields, b"via") for member in line.split(b","))
+    via = values(fields, b"via")
+    return bool(via) and any(member.split()[1:2] == [PSEUDONYM] for line in via for member in line.split(b","))
 
 
 def replaced(fields: Fields, ours: Iterable[tuple[str, str]]) -> Fields:
     """Return `fields` with each of `ours` set once, at the end, and its former lines gone."""
-    set_lines = tuple((name.encode("ascii"), value.encode("ascii")) for name, value in ours)
+    set_lines = [(name.encode("ascii"), value.encode("ascii")) for name, value in ours]
     taken = {name.lower() for name, _ in set_lines}
-    return (*(line for line in fields if line[0].lower() not in taken), *set_lines)
+    return (*[line for line in fields if line[0].lower() not in taken], *set_lines)
 
 
 def of_another_body(fields: Fields, media_type: bytes | None = None) -> Fields:
@@ -182,12 +211,13 @@ def set_in_place(fields: Fields, name: bytes, value: bytes) -> Fields:
 
 def is_covered(fields: Fields) -> bool:
     """Whether a message's body may not be rewritten: it is signed, digested or marked `no-transform`."""
-    return any(name.lower() in _DIGESTS for name, _ in fields) or forbids_transform(fields)
+    return not _DIGESTS.isdisjoint(_names(fields)) or forbids_transform(fields)
 
 
 def forbids_transform(fields: Fields) -> bool:
     """Whether `Cache-Control: no-transform` forbids to change the content (RFC 9110, 7.7; RFC 9111, 5.2)."""
-    return any(token.strip().lower() == "no-transform" for token in joined(fields, b"cache-control").split(","))
+    told = joined(fields, b"cache-control").lower()
+    return "no-transform" in told and any(token.strip() == "no-transform" for token in told.split(","))
 
 
 def head(start_line: bytes, fields: Fields) -> bytes:
@@ -196,36 +226,21 @@ def head(start_line: bytes, fields: Fields) -> bytes:
     Raises:
         ValueError: a part holds a control character, CR and LF among them, and could end the head early.
     """
-    if not is_valid(start_line, fields):
+    text = b"\r\n".join((start_line, *map(b": ".join, fields), b"\r\n"))
+    line_ends = 2 * (len(fields) + 2)
+    if len(text.translate(None, _FORBIDDEN)) != len(text) - line_ends:
         raise ValueError("a control character in a message head")
-    lines = [start_line, b"\r\n"]
-    for name, value in fields:
-        lines += (name, b": ", value, b"\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
-
-
-def head_at_once(start_line: bytes, fields: Fields) -> bytes:
-    """Return what `head` returns, and look at all of it at once: a long head costs a fraction.
-
-    Raises:
-        ValueError: a part holds a control character, CR and LF among them, and could end the head early.
-    """
-    written = b"\r\n".join((start_line, *map(b": ".join, fields), b"", b""))
-    ends_of_lines = 2 * (len(fields) + 2)
-    if len(written) - len(written.translate(None, _FORBIDDEN_BYTES)) != ends_of_lines:
-        raise ValueError("a control character in a message head")
-    return written
+    return text
 
 
 def received(fields: Fields) -> Fields | None:
     """Return a response's `fields` as `named` does; None, too, where a value holds a control character but tabs."""
     names = b"".join([name for name, _ in fields])
     values = b"".join([value for _, value in fields])
-    if len(values.translate(None, _FORBIDDEN_BYTES)) != len(values):
+    if len(values.translate(None, _FORBIDDEN)) != len(values):
         return None
     # No name is empty, or the parser would have refused it; `named` tells which are none at their leisure.
-    return named(fields) if names.translate(None, _NAME_BYTES) else fields
+    return named(fields) if names.translate(None, _IN_TOKENS) else fields
 
 
 def named(fields: Fields) -> Fields | None:
@@ -234,11 +249,12 @@ def named(fields: Fields) -> Fields | None:
     RFC 9112, 5.1, has a proxy remove that space. A field by which the message is framed is beyond that: the parser has
     read it as another, and so None is returned.
     """
-    if all(_NAME.fullmatch(name) for name, _ in fields):
+    names = [name for name, _ in fields]
+    if all(names) and not b"".join(names).translate(None, _IN_TOKENS):
         return fields
     stripped = tuple((name.rstrip(b" \t"), value) for name, value in fields)
     for (former, _), (name, _) in zip(fields, stripped, strict=True):
-        is_framing = name.lower() in HOP_BY_HOP | _RESPONSE_FRAMING
+        is_framing = name.lower() in _NOT_OF_A_RESPONSE
         if not _NAME.fullmatch(name) or (name != former and is_framing):
             return None
     return stripped
@@ -246,10 +262,8 @@ def named(fields: Fields) -> Fields | None:
 
 def is_valid(start_line: bytes, fields: Fields) -> bool:
     """Whether a head of these parts holds no control character but tabs (RFC 9110, 5.5; RFC 9112, 4)."""
-    return not (
-        _FORBIDDEN_IN_VALUE.search(start_line)
-        or any(_FORBIDDEN_IN_VALUE.search(value) or _FORBIDDEN_IN_VALUE.search(name) for name, value in fields)
-    )
+    text = b"".join((start_line, *map(b"".join, fields)))
+    return len(text.translate(None, _FORBIDDEN)) == len(text)
 
 
 def as_token(text: str) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.core import headers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from proxy.core.model import Fields
 
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
@@ -79,7 +81,7 @@ def origin_of(url: str) -> Origin:
     )
 
 
-def own_authority(target: bytes, hosts: list[bytes]) -> bytes | None:
+def own_authority(target: bytes, hosts: Iterable[bytes]) -> bytes | None:
     """Return the authority by which a client knows the proxy; None where it names none, or something else.
 
     `target` is the request's target as received, `hosts` the values of its `Host` fields. In absolute-form the target's

@@ -8,7 +8,7 @@ from proxy.core import headers
 from proxy.core.codes import MISMATCH_HELP, ErrorCodes, Help, page_address
 from proxy.core.envelope import parse_id
 from proxy.core.hints import fix_of
-from proxy.core.model import Action, ErrorTag, Fields, Findings, Origin, Outcome
+from proxy.core.model import NOTHING_FOUND, Action, ErrorTag, Fields, Findings, Origin, Outcome
 from proxy.core.text import shortened
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ UPSTREAM_ERROR: Final = "upstream_error"
 CASE_MISMATCH: Final = "case_mismatch"
 PROXY_ERROR: Final = "proxy_error"
 REQUEST: Final = "request"
+
+OTHER_STATUS: Final = "other"
+"""The label of a status that HTTP does not have."""
 
 _MS_ERROR_CODE: Final = "x-ms-error-code"
 _MISMATCHES_IN_HEADER_AT_MOST: Final = 10
@@ -107,6 +110,9 @@ def log_level(outcome: Outcome) -> str:
 
 def is_worth_a_line(outcome: Outcome) -> bool:
     """Whether `outcome` is told even where plain requests are not: a repeated name or a near miss is."""
+    if outcome.findings is NOTHING_FOUND and outcome.error is None and outcome.failure is None:
+        # Nearly every one.
+        return outcome.action is not None
     if log_event(outcome) != REQUEST:
         return True
     return bool(outcome.findings.duplicates) or any(name.near for name in outcome.findings.unknown)
@@ -202,7 +208,7 @@ def status_label(outcome: Outcome) -> str:
     """Return the status as a label: `none` for a client that left unanswered, `other` outside 100 to 599."""
     if outcome.status is None:
         return "none"
-    return str(outcome.status) if 100 <= outcome.status <= 599 else "other"  # noqa: PLR2004 - RFC 9110, 15
+    return str(outcome.status) if 100 <= outcome.status <= 599 else OTHER_STATUS  # noqa: PLR2004 - RFC 9110, 15
 
 
 def is_throttled(outcome: Outcome) -> bool:

@@ -397,3 +397,61 @@ def test_a_field_is_set_where_it_stands() -> None:
 )
 def test_no_transform(*, value: bytes, forbids: bool) -> None:
     assert headers.forbids_transform(((b"Cache-Control", value),)) is forbids
+
+
+# Looking fields up by an index changes nothing but what it costs.
+
+NAMES_LOOKED_UP = (b"connection", b"via", b"transfer-encoding", b"cache-control", b"content-encoding", b"x-a")
+FIELDS = st.lists(
+    st.tuples(
+        st.sampled_from(NAMES_LOOKED_UP).flatmap(lambda name: st.sampled_from([name, name.title(), name.upper()]))
+        | st.sampled_from([b"Digest", b"Host", b"Trailer", b"X-Other", b""]),
+        st.sampled_from(
+            [b"", b"close, x-a", b"X-OTHER", b"1.1 defender-sidecar", b"chunked", b"no-transform", b"gzip", b"identity"]
+        ),
+    ),
+    max_size=8,
+).map(tuple)
+
+
+@given(FIELDS)
+def test_indexed_fields_answer_as_plain_ones_do(fields: Fields) -> None:
+    indexed = headers.IndexedFields(fields)
+    assert indexed == fields
+    for name in NAMES_LOOKED_UP:
+        assert headers.values(indexed, name) == headers.values(fields, name)
+        assert headers.joined(indexed, name) == headers.joined(fields, name)
+    for asked in (
+        *(headers.end_to_end_response, headers.leads_back, headers.is_chunked_alone, headers.is_coded),
+        *(headers.is_covered, headers.forbids_transform, headers.size, headers.of_another_body),
+    ):
+        assert asked(indexed) == asked(fields), asked
+    assert headers.end_to_end_request(indexed, b"1.1") == headers.end_to_end_request(fields, b"1.1")
+
+
+def test_a_value_that_was_asked_for_is_the_order_of_its_lines() -> None:
+    fields = headers.IndexedFields(((b"Via", b"a"), (b"X", b"b"), (b"VIA", b"c")))
+    assert headers.values(fields, b"via") == [b"a", b"c"]
+    assert headers.values(fields, b"host") == []
+    assert headers.values(fields[:2], b"via") == [b"a"]
+
+
+@pytest.mark.parametrize("place", ["start", "name", "value"])
+@pytest.mark.parametrize("code", range(256))
+def test_a_head_holds_no_control_character_wherever_it_stands(code: int, place: str) -> None:
+    parts = {"start": b"GET / HTTP/1.1", "name": b"X-A", "value": b"1"}
+    parts[place] += bytes([code]) + b"z"
+    fields = ((b"Host", b"h"), (parts["name"], parts["value"]), (b"X-B", b"2"))
+    is_allowed = code == 0x09 or (code >= 0x20 and code != 0x7F)
+    assert headers.is_valid(parts["start"], fields) is is_allowed
+    if is_allowed:
+        headers.head(parts["start"], fields)
+    else:
+        with pytest.raises(ValueError, match="control character"):
+            headers.head(parts["start"], fields)
+
+
+@pytest.mark.parametrize("code", range(256))
+def test_a_name_of_a_response_holds_what_a_token_may(code: int) -> None:
+    fields = ((b"X-A", b"1"), (b"a" + bytes([code]) + b"z", b"2"))
+    assert (headers.named(fields) is not None) is (TOKEN.fullmatch(chr(code)) is not None)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -47,12 +46,12 @@ def mismatch(got: str, expected: str = "Comment", kind: Kind = Kind.NAME, *, con
 
 
 def with_mismatches(*mismatches: CaseMismatch, action: Action = Action.FIXED, **others: Any) -> Outcome:
-    return replace(PLAIN, findings=Findings(mismatches), action=action, **others)
+    return PLAIN._replace(findings=Findings(mismatches), action=action, **others)
 
 
-FORBIDDEN = replace(PLAIN, status=403, error=tag())
-LEFT = replace(PLAIN, status=None, failure=Failure.CLIENT_DISCONNECTED)
-CUT = replace(PLAIN, status=200, failure=Failure.HTTP_RESPONSE_INCOMPLETE)
+FORBIDDEN = PLAIN._replace(status=403, error=tag())
+LEFT = PLAIN._replace(status=None, failure=Failure.CLIENT_DISCONNECTED)
+CUT = PLAIN._replace(status=200, failure=Failure.HTTP_RESPONSE_INCOMPLETE)
 
 
 def record(recent: Recent, *outcomes: Outcome, at_s: float = 1000.0) -> None:
@@ -72,7 +71,7 @@ def told(recent: Recent, part: str, since: int = 0) -> list[dict[str, Any]]:
         pytest.param(with_mismatches(mismatch("comment")), True, id="fixed"),
         pytest.param(LEFT, False, id="client left"),
         pytest.param(
-            replace(LEFT, findings=Findings((mismatch("comment"),)), action=Action.OBSERVED), True, id="misspelt"
+            LEFT._replace(findings=Findings((mismatch("comment"),)), action=Action.OBSERVED), True, id="misspelt"
         ),
         pytest.param(CUT, True, id="cut off"),
     ],
@@ -105,8 +104,8 @@ def test_a_response_that_was_cut_off_is_an_error_without_an_id() -> None:
 
 def test_errors_are_counted_by_code_status_and_origin() -> None:
     recent = Recent()
-    own = replace(FORBIDDEN, error=tag("Weird", origin=Origin.PROXY))
-    record(recent, FORBIDDEN, FORBIDDEN, own, replace(FORBIDDEN, status=401))
+    own = FORBIDDEN._replace(error=tag("Weird", origin=Origin.PROXY))
+    record(recent, FORBIDDEN, FORBIDDEN, own, FORBIDDEN._replace(status=401))
     counts = {(c["code"], c["status"], c["origin"]): c["count"] for c in told(recent, "counts")}
     assert counts == {
         ("Forbidden", "403", "upstream"): 2,
@@ -203,13 +202,13 @@ def test_a_suspect_is_a_sentence(
     suspicion: Suspicion, pointer: str, expected: tuple[str, ...], got: str, text: str
 ) -> None:
     recent = Recent()
-    record(recent, replace(FORBIDDEN, suspects=(Suspect(suspicion, Pointer(pointer), expected, got),)))
+    record(recent, FORBIDDEN._replace(suspects=(Suspect(suspicion, Pointer(pointer), expected, got),)))
     assert told(recent, "errors")[0]["suspects"] == [text]
 
 
 def test_since_tells_what_has_changed_and_is_still_known() -> None:
     recent = Recent()
-    record(recent, FORBIDDEN, with_mismatches(mismatch("comment")), replace(FORBIDDEN, status=401))
+    record(recent, FORBIDDEN, with_mismatches(mismatch("comment")), FORBIDDEN._replace(status=401))
     assert [error["seq"] for error in told(recent, "errors", 1)] == [3]
     assert [count["status"] for count in told(recent, "counts", 1)] == ["401"]
     assert [item["got"] for item in told(recent, "misspellings", 1)] == ["comment"]

@@ -69,11 +69,11 @@ PLAIN = Outcome(
     mode=Mode.REJECT,
 )
 MISSPELT = Findings(mismatches=(mismatch("comment", "Comment"),))
-REJECTED = replace(
-    PLAIN, status=400, upstream_s=None, findings=MISSPELT, action=Action.REJECTED, error=tag(origin=Origin.PROXY)
+REJECTED = PLAIN._replace(
+    status=400, upstream_s=None, findings=MISSPELT, action=Action.REJECTED, error=tag(origin=Origin.PROXY)
 )
-OBSERVED = replace(PLAIN, findings=MISSPELT, action=Action.OBSERVED, mode=Mode.OBSERVE)
-REFUSED = replace(OBSERVED, status=400, error=tag())
+OBSERVED = PLAIN._replace(findings=MISSPELT, action=Action.OBSERVED, mode=Mode.OBSERVE)
+REFUSED = OBSERVED._replace(status=400, error=tag())
 
 
 def fields_of(error: ErrorTag, fields: Fields = ()) -> dict[str, str]:
@@ -142,40 +142,40 @@ def test_the_mismatch_field_holds_ten_items_and_counts_the_rest() -> None:
         pytest.param(REJECTED, "case_mismatch", "warning", True, id="rejected"),
         pytest.param(OBSERVED, "case_mismatch", "warning", True, id="observed"),
         pytest.param(REFUSED, "upstream_error", "warning", True, id="observed-and-refused"),
-        pytest.param(replace(PLAIN, status=429, error=tag()), "upstream_error", "info", True, id="throttled"),
-        pytest.param(replace(PLAIN, status=500, error=tag()), "upstream_error", "warning", True, id="their-500"),
+        pytest.param(PLAIN._replace(status=429, error=tag()), "upstream_error", "info", True, id="throttled"),
+        pytest.param(PLAIN._replace(status=500, error=tag()), "upstream_error", "warning", True, id="their-500"),
         pytest.param(
-            replace(PLAIN, status=502, error=tag(origin=Origin.PROXY), failure=Failure.CONNECTION_REFUSED),
+            PLAIN._replace(status=502, error=tag(origin=Origin.PROXY), failure=Failure.CONNECTION_REFUSED),
             "proxy_error",
             "error",
             True,
             id="no-connection",
         ),
         pytest.param(
-            replace(PLAIN, failure=Failure.HTTP_RESPONSE_INCOMPLETE), "proxy_error", "error", True, id="broken-off"
+            PLAIN._replace(failure=Failure.HTTP_RESPONSE_INCOMPLETE), "proxy_error", "error", True, id="broken-off"
         ),
         pytest.param(
-            replace(PLAIN, status=501, error=tag(origin=Origin.PROXY), failure=Failure.METHOD_REFUSED),
+            PLAIN._replace(status=501, error=tag(origin=Origin.PROXY), failure=Failure.METHOD_REFUSED),
             "proxy_error",
             "warning",
             True,
             id="the-clients-fault",
         ),
         pytest.param(
-            replace(PLAIN, status=None, failure=Failure.CLIENT_DISCONNECTED), "proxy_error", "warning", True, id="left"
+            PLAIN._replace(status=None, failure=Failure.CLIENT_DISCONNECTED), "proxy_error", "warning", True, id="left"
         ),
         pytest.param(
-            replace(PLAIN, findings=Findings(duplicates=(Pointer("/a"),))), "request", "warning", True, id="repeated"
+            PLAIN._replace(findings=Findings(duplicates=(Pointer("/a"),))), "request", "warning", True, id="repeated"
         ),
         pytest.param(
-            replace(PLAIN, findings=Findings(unknown=(UnknownName(Pointer("/Coment"), "Coment", "Comment"),))),
+            PLAIN._replace(findings=Findings(unknown=(UnknownName(Pointer("/Coment"), "Coment", "Comment"),))),
             "request",
             "info",
             True,
             id="near-miss",
         ),
         pytest.param(
-            replace(PLAIN, findings=Findings(unknown=(UnknownName(Pointer("/x"), "x", None),), unknown_count=1)),
+            PLAIN._replace(findings=Findings(unknown=(UnknownName(Pointer("/x"), "x", None),), unknown_count=1)),
             "request",
             "info",
             False,
@@ -231,13 +231,13 @@ def test_log_fields_of_a_plain_request_hold_nothing_that_does_not_apply() -> Non
 
 def test_a_near_miss_is_told_and_a_stranger_is_not() -> None:
     unknown = (UnknownName(Pointer("/Coment"), "Coment", "Comment"), UnknownName(Pointer("/zzz"), "zzz", None))
-    fields = tags.log_fields(replace(PLAIN, findings=Findings(unknown=unknown, unknown_count=2)))
+    fields = tags.log_fields(PLAIN._replace(findings=Findings(unknown=unknown, unknown_count=2)))
     assert fields["did_you_mean"] == [{"pointer": "/Coment", "got": "Coment", "expected": "Comment"}]
 
 
 HELP = Help("You may not.", "Ask.", ("https://a.example/1", "https://a.example/2"))
 CODES = ErrorCodes({"Forbidden": 403}, {}, {"Forbidden": HELP})
-FAILED = replace(PLAIN, status=502, failure=Failure.CONNECTION_REFUSED, error=tag(origin=Origin.PROXY))
+FAILED = PLAIN._replace(status=502, failure=Failure.CONNECTION_REFUSED, error=tag(origin=Origin.PROXY))
 FIXES = ["/comment: rename 'comment' to 'Comment'"]
 MISMATCH = {"cause": MISMATCH_HELP.cause, "remedy": MISMATCH_HELP.remedy, "page": MISMATCH_HELP.pages[0]}
 OF_CODE = {"cause": "You may not.", "remedy": "Ask.", "page": "https://a.example/1"}
@@ -250,20 +250,20 @@ OF_CODE = {"cause": "You may not.", "remedy": "Ask.", "page": "https://a.example
         pytest.param(REJECTED, MISMATCH | {"fixes": FIXES}, id="rejected"),
         pytest.param(OBSERVED, MISMATCH | {"fixes": FIXES}, id="observed"),
         pytest.param(REFUSED, OF_CODE | {"fixes": FIXES}, id="observed-and-refused"),
-        pytest.param(replace(PLAIN, status=403, error=tag()), OF_CODE, id="error-of-the-upstream"),
-        pytest.param(replace(PLAIN, status=409, error=tag("New", "other")), None, id="undocumented-code"),
+        pytest.param(PLAIN._replace(status=403, error=tag()), OF_CODE, id="error-of-the-upstream"),
+        pytest.param(PLAIN._replace(status=409, error=tag("New", "other")), None, id="undocumented-code"),
         pytest.param(
-            replace(OBSERVED, status=409, error=tag("New", "other")),
+            OBSERVED._replace(status=409, error=tag("New", "other")),
             MISMATCH | {"fixes": FIXES},
             id="undocumented-code-and-a-mismatch",
         ),
         pytest.param(FAILED, None, id="failure-of-ours"),
-        pytest.param(replace(FAILED, findings=MISSPELT), {"fixes": FIXES}, id="failure-of-ours-and-a-mismatch"),
+        pytest.param(FAILED._replace(findings=MISSPELT), {"fixes": FIXES}, id="failure-of-ours-and-a-mismatch"),
         pytest.param(
-            replace(PLAIN, status=403, error=tag(), failure=Failure.CLIENT_DISCONNECTED), OF_CODE, id="client-left"
+            PLAIN._replace(status=403, error=tag(), failure=Failure.CLIENT_DISCONNECTED), OF_CODE, id="client-left"
         ),
         pytest.param(
-            replace(OBSERVED, doc="defender-endpoint/api/isolate-machine.md"),
+            OBSERVED._replace(doc="defender-endpoint/api/isolate-machine.md"),
             MISMATCH
             | {
                 "operation_page": "https://learn.microsoft.com/defender-endpoint/api/isolate-machine",
@@ -271,7 +271,7 @@ OF_CODE = {"cause": "You may not.", "remedy": "Ask.", "page": "https://a.example
             },
             id="with-the-operations-page",
         ),
-        pytest.param(replace(PLAIN, doc="defender-endpoint/api/isolate-machine.md"), None, id="page-without-a-reason"),
+        pytest.param(PLAIN._replace(doc="defender-endpoint/api/isolate-machine.md"), None, id="page-without-a-reason"),
     ],
 )
 def test_help(outcome: Outcome, expected: dict[str, object] | None) -> None:
@@ -283,7 +283,7 @@ def test_suspects_are_told_in_full() -> None:
         Suspect(Suspicion.UNKNOWN_NAME, Pointer("/zzz")),
         Suspect(Suspicion.WRONG_TYPE, Pointer("/Comment"), ("string",), "number"),
     )
-    fields = tags.log_fields(replace(PLAIN, status=400, error=tag(), suspects=suspects))
+    fields = tags.log_fields(PLAIN._replace(status=400, error=tag(), suspects=suspects))
     assert fields["suspects"] == [
         {"suspicion": "unknown_name", "pointer": "/zzz", "expected": []},
         {"suspicion": "wrong_type", "pointer": "/Comment", "got": "number", "expected": ["string"]},
@@ -291,7 +291,7 @@ def test_suspects_are_told_in_full() -> None:
 
 
 def test_why_a_body_was_not_fixed_is_told() -> None:
-    outcome = replace(REJECTED, mode=Mode.FIX, not_fixed=(Unfixable.VALUE, Unfixable.CODED))
+    outcome = REJECTED._replace(mode=Mode.FIX, not_fixed=(Unfixable.VALUE, Unfixable.CODED))
     assert tags.log_fields(outcome)["not_fixed"] == ["value", "coded"]
 
 
@@ -302,8 +302,8 @@ def test_long_texts_are_bounded() -> None:
         duplicates=tuple(Pointer("/" + "d" * 10_000) for _ in range(1_000)),
     )
     suspect = Suspect(Suspicion.UNDOCUMENTED_VALUE, Pointer("/" + "s" * 10_000), ("e" * 10_000,) * 3)
-    outcome = replace(
-        PLAIN, status=400, error=error, findings=findings, action=Action.OBSERVED, suspects=(suspect,) * 20
+    outcome = PLAIN._replace(
+        status=400, error=error, findings=findings, action=Action.OBSERVED, suspects=(suspect,) * 20
     )
     fields = tags.log_fields(outcome)
     assert len(json.dumps(fields)) < 100_000
@@ -337,7 +337,7 @@ def test_header_log_and_label_tell_the_same() -> None:
     ],
 )
 def test_status_label(status: int | None, label: str) -> None:
-    assert tags.status_label(replace(PLAIN, status=status)) == label
+    assert tags.status_label(PLAIN._replace(status=status)) == label
 
 
 @pytest.mark.parametrize(
@@ -346,8 +346,8 @@ def test_status_label(status: int | None, label: str) -> None:
         pytest.param(REJECTED, "none", id="rejected-here"),
         pytest.param(OBSERVED, "accepted", id="accepted"),
         pytest.param(REFUSED, "refused", id="refused"),
-        pytest.param(replace(OBSERVED, status=502, failure=Failure.CONNECTION_REFUSED), "none", id="never-asked"),
-        pytest.param(replace(OBSERVED, status=None), "none", id="client-left"),
+        pytest.param(OBSERVED._replace(status=502, failure=Failure.CONNECTION_REFUSED), "none", id="never-asked"),
+        pytest.param(OBSERVED._replace(status=None), "none", id="client-left"),
     ],
 )
 def test_what_the_upstream_said_of_a_mismatch(outcome: Outcome, said: str) -> None:
@@ -355,6 +355,6 @@ def test_what_the_upstream_said_of_a_mismatch(outcome: Outcome, said: str) -> No
 
 
 def test_only_the_upstream_throttles() -> None:
-    assert tags.is_throttled(replace(PLAIN, status=429, error=tag()))
-    assert not tags.is_throttled(replace(PLAIN, status=429, error=tag(origin=Origin.PROXY)))
+    assert tags.is_throttled(PLAIN._replace(status=429, error=tag()))
+    assert not tags.is_throttled(PLAIN._replace(status=429, error=tag(origin=Origin.PROXY)))
     assert not tags.is_throttled(REFUSED)
