@@ -42,7 +42,12 @@ class Lane:
 
     port: int
     upstream_port: int
+    ca_file: Path | None = None
+    """What an upstream at `UPSTREAM_NAME` with TLS is verified by; None for one without."""
 
+
+UPSTREAM_NAME: Final = "localhost"
+"""What the certificate of an upstream with TLS has to be for."""
 
 Command: TypeAlias = "tuple[str, ...]"
 
@@ -69,7 +74,7 @@ class Peer:
             capture_output=True,
             text=True,
             check=True,
-            env=_environment() | self.environment,
+            env=environment() | self.environment,
             cwd=ROOT,
             timeout=_START_WITHIN_S,
         )
@@ -77,7 +82,7 @@ class Peer:
         return next((word for word in words if word[0].isdigit() and "." in word), "unknown")
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return an environment without anybody's settings."""
     return {name: value for name, value in os.environ.items() if name in {"HOME", "LANG", "PATH", "PYTHONPATH"}}
 
@@ -156,6 +161,7 @@ http {{
   proxy_read_timeout {timeout_ms}ms;
   proxy_send_timeout {timeout_ms}ms;
   keepalive_timeout 30s;
+  keepalive_requests 1000000;
   large_client_header_buffers 4 32k;
   client_max_body_size 0;
   ignore_invalid_headers on;
@@ -177,12 +183,13 @@ _NGINX_SERVER: Final = """\
   upstream lane{number} {{
     server 127.0.0.1:{upstream_port} max_fails=0;
     keepalive 16;
+    keepalive_requests 1000000;
   }}
   server {{
     listen 127.0.0.1:{port};
     server_name sidecar.example;
     location / {{
-      proxy_pass http://lane{number};
+      proxy_pass {scheme}://lane{number};
       proxy_http_version 1.1;
       proxy_set_header Connection '';
       proxy_set_header Keep-Alive '';
@@ -200,14 +207,27 @@ _NGINX_SERVER: Final = """\
       proxy_hide_header Keep-Alive;
       proxy_pass_header Date;
       proxy_pass_header Server;
-    }}
+{tls}    }}
   }}
+"""
+
+_NGINX_TLS: Final = """\
+      proxy_ssl_verify on;
+      proxy_ssl_trusted_certificate {ca_file};
+      proxy_ssl_name {name};
+      proxy_ssl_server_name on;
 """
 
 
 def _nginx(program: str, lanes: Sequence[Lane], folder: Path) -> tuple[Command, ...]:
     servers = "".join(
-        _NGINX_SERVER.format(number=number, port=lane.port, upstream_port=lane.upstream_port)
+        _NGINX_SERVER.format(
+            number=number,
+            port=lane.port,
+            upstream_port=lane.upstream_port,
+            scheme="http" if lane.ca_file is None else "https",
+            tls="" if lane.ca_file is None else _NGINX_TLS.format(ca_file=lane.ca_file, name=UPSTREAM_NAME),
+        )
         for number, lane in enumerate(lanes)
     )
     file = folder / "nginx.conf"
@@ -356,7 +376,7 @@ def _envoy_listener(number: int, lane: Lane) -> dict[str, Any]:
 
 def _envoy_cluster(number: int, lane: Lane) -> dict[str, Any]:
     address = {"socket_address": {"address": "127.0.0.1", "port_value": lane.upstream_port}}
-    return {
+    cluster: dict[str, Any] = {
         "name": f"lane{number}",
         "type": "STATIC",
         "connect_timeout": f"{TIMEOUT_S}s",
@@ -374,6 +394,18 @@ def _envoy_cluster(number: int, lane: Lane) -> dict[str, Any]:
             )
         },
     }
+    if lane.ca_file is not None:
+        trust = {
+            "trusted_ca": {"filename": str(lane.ca_file)},
+            "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": UPSTREAM_NAME}}],
+        }
+        context = _typed(
+            "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            sni=UPSTREAM_NAME,
+            common_tls_context={"validation_context": trust},
+        )
+        cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    return cluster
 
 
 def _envoys(program: str, lanes: Sequence[Lane], folder: Path) -> tuple[Command, ...]:
@@ -402,7 +434,7 @@ class StartError(Exception):
     """A proxy did not start; the text has what it said."""
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports of the loopback address that were free just now."""
     plugs = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports: list[int] = [plug.getsockname()[1] for plug in plugs]
@@ -422,7 +454,7 @@ async def running(peer: Peer, upstream_ports: Sequence[int], folder: Path) -> As
         raise StartError(f"{peer.name} is not installed")
     output = folder / f"{peer.name}.log"
     for is_last in (False, True):
-        lanes = tuple(map(Lane, _free_ports(len(upstream_ports)), upstream_ports))
+        lanes = tuple(map(Lane, free_ports(len(upstream_ports)), upstream_ports))
         processes = await _started(peer.configure(peer.program, lanes, folder), peer.environment, output)
         try:
             if await _listen(processes, lanes):
@@ -436,7 +468,7 @@ async def running(peer: Peer, upstream_ports: Sequence[int], folder: Path) -> As
 
 
 async def _started(
-    commands: Sequence[Command], environment: dict[str, str], output: Path
+    commands: Sequence[Command], additions: dict[str, str], output: Path
 ) -> list[asyncio.subprocess.Process]:
     with output.open("wb") as log:
         return [
@@ -446,7 +478,7 @@ async def _started(
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=_environment() | environment,
+                env=environment() | additions,
             )
             for command in commands
         ]
