@@ -11,7 +11,6 @@ import os
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -54,7 +53,8 @@ _PARTS_AT_ONCE: Final = 1024
 _TOO_MUCH: Final = "Too many headers received"
 
 # RFC 9110, 6.4.1 and RFC 9112, 6.3: responses that end with their head, whatever their fields say.
-_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_NO_CONTENT: Final = 204
+_BODILESS: Final = frozenset({_NO_CONTENT, 304})
 
 
 class ListenError(UnusableInputError):
@@ -68,12 +68,16 @@ class Request:
     `length` is the announced size of the body in bytes, None where it is chunked or there is none.
     """
 
-    __slots__ = ("connection", "content", "fields", "has_body", "is_last", "length", "method", "target", "version")
+    __slots__ = (
+        *("connection", "content", "fields", "has_body", "is_http_11", "is_last", "length", "method", "target"),
+        "version",
+    )
 
     def __init__(self, message: RawRequestMessage, content: StreamReader, connection: ClientConnection) -> None:
         self.method: str = message.method
         self.target = message.path.encode("utf-8", "surrogateescape")
         self.version: tuple[int, int] = message.version
+        self.is_http_11 = self.version >= HttpVersion11
         self.fields: Fields = headers.IndexedFields(message.raw_headers)
         self.content = content
         self.connection = connection
@@ -105,21 +109,20 @@ class Response:
         self._is_chunked = self._ends_with_connection = False
         # RFC 9110, 9.3.2: a response to HEAD ends with its head.
         self._has_body = request.method != "HEAD"
-        is_http_11 = request.version >= HttpVersion11
         is_last = is_last or request.is_last or connection.is_draining
         framing: Fields = ()
         if length is not None:
-            if status != HTTPStatus.NO_CONTENT:
+            if status != _NO_CONTENT:
                 framing = ((b"Content-Length", b"%d" % length),)
         elif self._has_body and status not in _BODILESS:
-            if is_http_11:
+            if request.is_http_11:
                 self._is_chunked = True
                 framing = ((b"Transfer-Encoding", b"chunked"),)
             else:
                 self._ends_with_connection = is_last = True
         if is_last:
             framing = (*framing, (b"Connection", b"close"))
-        elif not is_http_11:
+        elif not request.is_http_11:
             framing = (*framing, (b"Connection", b"keep-alive"))
         connection.is_kept_alive = not is_last
         # RFC 9110, 6.2: the version is our own, whatever the client's; its framing follows the client's.
@@ -145,7 +148,8 @@ class Response:
             self._connection.send(b"%b%x\r\n%b\r\n" % (self._head(), len(piece), piece))
         else:
             self._connection.send(self._head() + piece if self._held else piece)
-        await self._connection.room()
+        if self._connection.writing_paused:
+            await self._connection.room()
 
     async def end(self, piece: bytes = b"") -> None:
         """Send the last piece of the body, if any, and the end of the response.
@@ -160,7 +164,8 @@ class Response:
             last = b"0\r\n\r\n"
         if last or self._held:
             self._connection.send(self._head() + last)
-        await self._connection.room()
+        if self._connection.writing_paused:
+            await self._connection.room()
 
     def break_off(self) -> None:
         """End the connection, so that the client sees that the response is not whole (RFC 9112, 8).
@@ -575,9 +580,8 @@ class ClientConnection(GuardedConnection):
         Raises:
             ConnectionError: it has left, or has read nothing for too long; the connection is gone.
         """
-        if self._paused:
-            with Watch(self.transport, self._listener.settings.downstream.write_timeout_s):
-                await self._drain_helper()
+        with Watch(self.transport, self._listener.settings.downstream.write_timeout_s):
+            await self._drain_helper()
 
     def carry_on(self) -> None:
         """Let the exchange under way come to its end even if the client leaves."""
