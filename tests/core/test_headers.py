@@ -397,3 +397,22 @@ def test_a_field_is_set_where_it_stands() -> None:
 )
 def test_no_transform(*, value: bytes, forbids: bool) -> None:
     assert headers.forbids_transform(((b"Cache-Control", value),)) is forbids
+
+
+_BYTES = st.binary(max_size=6) | st.sampled_from([b"Host", b"X-Y", b"a b", b"a\tb", b"\xff", b"X ", b"Connection\t"])
+_LINES = st.lists(st.tuples(_BYTES.filter(bool), _BYTES), max_size=4).map(tuple)
+
+
+@given(_BYTES, _LINES)
+def test_a_head_that_is_looked_at_once_is_the_same(start_line: bytes, fields: Fields) -> None:
+    if headers.is_valid(start_line, fields):
+        assert headers.head_at_once(start_line, fields) == headers.head(start_line, fields)
+    else:
+        with pytest.raises(ValueError, match="control character"):
+            headers.head_at_once(start_line, fields)
+
+
+@given(_LINES)
+def test_fields_are_received_as_each_rule_has_them(fields: Fields) -> None:
+    is_valid = not any(re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value) for _, value in fields)
+    assert headers.received(fields) == (headers.named(fields) if is_valid else None)
