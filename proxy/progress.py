@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LOOKS: Final = 4
 """How often a look is taken within the time allowed; a standstill is noticed that much later at the most."""
 
+_PIECE_BYTES: Final = 64 * 1024
+
 
 class StalledError(ConnectionAbortedError):
     """The peer has stopped reading, and its connection has been ended."""
@@ -90,6 +92,16 @@ def reset(transport: asyncio.WriteTransport) -> None:
     if plug is not None and plug.fileno() >= 0:
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+def read_in_pieces(transport: asyncio.BaseTransport) -> None:
+    """Have asyncio ask for no more than 64 KiB at a time.
+
+    For the 256 KiB that it asks for otherwise, glibc maps memory anew and gives it back each time (mallopt(3),
+    `M_MMAP_THRESHOLD`), which costs more than all the rest of the reading. uvloop has a buffer that stays.
+    """
+    if hasattr(transport, "max_size"):
+        transport.max_size = _PIECE_BYTES
 
 
 def has_left(transport: asyncio.BaseTransport) -> bool:

@@ -28,7 +28,7 @@ from yarl import URL
 
 from proxy.core import headers
 from proxy.core.failure import Failure
-from proxy.progress import StalledError, Watch, break_off, poll_for_input
+from proxy.progress import StalledError, Watch, break_off, poll_for_input, read_in_pieces
 
 if TYPE_CHECKING:
     import select
@@ -126,6 +126,13 @@ class UpstreamResponse(Protocol):
             UpstreamError: the body breaks off or stops.
         """
 
+    def read_whole(self) -> bytes:
+        """Return what is left of the body, without waiting; only where it is whole.
+
+        Raises:
+            UpstreamError: as `read` does.
+        """
+
     def close(self) -> None:
         """Give the connection back; one whose response is not at its end is closed. May be called twice."""
 
@@ -205,6 +212,11 @@ class UpstreamConnection(ResponseHandler):
                 return True
             self._poll = poll_for_input(self.transport)
         return self._poll is None or self.transport is None or bool(self._poll.poll(0))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read what comes."""
+        read_in_pieces(transport)
+        super().connection_made(transport)
 
     def begin(self, exchange: _Response, *, has_body: bool) -> None:
         """Expect a response for `exchange`; without `has_body` it ends with its head, as the answer to `HEAD` does."""
@@ -299,6 +311,11 @@ class UpstreamConnection(ResponseHandler):
         if not exchange.is_begun:
             data = self._read_heads(exchange, data)
             if not data:
+                return
+            if len(data) == self._body_bytes_left and not exchange.payload.total_bytes:
+                # Most are small enough to come with their head, and need nobody to hold what comes when.
+                self._body_bytes_left = 0
+                exchange.hold(data)
                 return
         self._read_body(exchange.payload, data)
 
@@ -498,7 +515,7 @@ class _Pool:
 
     def take(self) -> UpstreamConnection | None:
         """Return an idle connection that is fit for a request, if there is one; it is in use from then on."""
-        while self._idle and self._free:
+        while self._idle:
             connection = self._idle.pop()
             if connection.is_fit:
                 self._free -= 1
@@ -543,8 +560,6 @@ class _Pool:
     async def _opened(self) -> UpstreamConnection:
         self._opening += 1
         try:
-            if len(self._idle) > self._free:
-                self._idle.popleft().discard()
             return await self._dial()
         except BaseException:
             self.give_back(None)
@@ -575,6 +590,14 @@ class _Pool:
             self._idle.append(connection)
             if self._timer is None:
                 self._timer = self._loop.call_later(self._keepalive_timeout_s, self._close_old)
+
+    def release(self, connection: UpstreamConnection, *, is_reusable: bool) -> None:
+        """Take back a connection that was in use, or close it and have another opened in its place."""
+        if is_reusable:
+            self.give_back(connection)
+        else:
+            connection.discard()
+            self.give_back(None)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Keep `connection` no longer if it is idle: it has ended."""
@@ -635,7 +658,8 @@ class AiohttpUpstream:
     def __init__(
         self, pool: _Pool, address: ClientRequest, *, response_timeout_s: float, idle_timeout_s: float
     ) -> None:
-        self._pool = pool
+        self.pool = pool
+        """Its connections."""
         self._address = address
         self._host_line = (b"Host", address.headers["Host"].encode("ascii"))
         self.response_timeout_s = response_timeout_s
@@ -688,7 +712,7 @@ class AiohttpUpstream:
 
     def connections(self) -> Mapping[str, int]:
         """Return the number of open connections by state: `in_use` and `idle`."""
-        return self._pool.connections()
+        return self.pool.connections()
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """Send `request` and return the response to it once its head is here. The caller closes it.
@@ -700,7 +724,7 @@ class AiohttpUpstream:
         Raises:
             UpstreamError: there is no response; nothing else, but for what reading the request's body raises.
         """
-        pool, body = self._pool, request.body
+        pool, body = self.pool, request.body
         is_resent = False
         while True:
             try:
@@ -724,14 +748,6 @@ class AiohttpUpstream:
                 is_resent = True
             else:
                 return response
-
-    def give_back(self, connection: UpstreamConnection, *, is_reusable: bool) -> None:
-        """Take `connection` back into the pool, or close it."""
-        if is_reusable:
-            self._pool.give_back(connection)
-        else:
-            connection.discard()
-            self._pool.give_back(None)
 
     def head_of(self, request: UpstreamRequest) -> bytes:
         """Return the head of `request` with its framing and `Host`, which RFC 9110 (7.2) wants first."""
@@ -757,8 +773,8 @@ class _Response:
     """One exchange on one connection."""
 
     __slots__ = (
-        *("_connection", "_head", "_leg", "_length_when_read", "_lost_at_end", "_may_send", "_request", "_upload"),
-        *("fields", "is_begun", "length", "method", "payload", "reason", "status"),
+        *("_connection", "_head", "_held", "_leg", "_length_when_read", "_lost_at_end", "_may_send", "_request"),
+        *("_upload", "fields", "is_begun", "length", "method", "payload", "reason", "status"),
     )
 
     def __init__(self, leg: AiohttpUpstream, connection: UpstreamConnection, request: UpstreamRequest) -> None:
@@ -770,6 +786,7 @@ class _Response:
         self._may_send: asyncio.Event | None = None
         self._lost_at_end: UpstreamError | None = None
         self._length_when_read = 0
+        self._held = b""
         self.method = request.method
         self.is_begun = False
         self.status = 0
@@ -883,6 +900,11 @@ class _Response:
         if not self._head.done():
             self._head.set_result(None)
 
+    def hold(self, body: bytes) -> None:
+        """Take the whole of the body, before any of it was asked for."""
+        self._held = body
+        self.payload = EMPTY_PAYLOAD
+
     def fail(self, failure: Failure, cause: BaseException | None = None) -> None:
         """Have whoever waits for the head, or for more of the body, meet `failure`."""
         error = UpstreamError(failure)
@@ -914,6 +936,8 @@ class _Response:
             self.fail(Failure.CONNECTION_READ_TIMEOUT)
 
     async def read(self) -> bytes:
+        if self._held:
+            return self.read_whole()
         payload = self.payload
         piece = payload.read_nowait()
         if not piece and not payload.is_eof():
@@ -926,6 +950,15 @@ class _Response:
             piece = await payload.readany()
             connection.settle()
         if not piece and self._lost_at_end is not None:
+            raise self._lost_at_end
+        return piece
+
+    def read_whole(self) -> bytes:
+        if not self.is_whole:
+            raise RuntimeError("the body is not whole yet")
+        held, self._held = self._held, b""
+        piece = held or self.payload.read_nowait()
+        if self._lost_at_end is not None:
             raise self._lost_at_end
         return piece
 
@@ -942,7 +975,7 @@ class _Response:
             # What is still to go out must not: the end of it would make the request whole.
             connection.abort()
             is_reusable = False
-        self._leg.give_back(connection, is_reusable=is_reusable)
+        self._leg.pool.release(connection, is_reusable=is_reusable)
 
 
 def _chunk(piece: bytes) -> bytes:

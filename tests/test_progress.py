@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy.progress import StalledError, Watch, unread_by_peer
+from proxy.progress import StalledError, Watch, poll_for_input, read_in_pieces, unread_by_peer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,3 +79,42 @@ async def test_what_is_done_in_time_leaves_no_timer(
 async def test_a_connection_that_is_gone_is_no_standstill() -> None:
     with Watch(None, 0.05):
         await asyncio.sleep(0.2)
+
+
+async def test_no_more_is_asked_for_than_memory_costs_nothing_for() -> None:
+    asked: list[int] = []
+
+    class Plug(socket.socket):
+        def recv(self, size: int, *flags: int) -> bytes:
+            asked.append(size)
+            return super().recv(size, *flags)
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            read_in_pieces(transport)
+
+        def data_received(self, data: bytes) -> None:
+            seen.set_result(data)
+
+    seen = asyncio.get_running_loop().create_future()
+    one, other = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().create_connection(Protocol, sock=Plug(fileno=one.detach()))
+    with other:
+        other.send(b"x")
+        assert await seen == b"x"
+    transport.close()
+    assert set(asked) == {64 * 1024}
+
+
+async def test_input_is_told_before_the_event_loop_reads_it() -> None:
+    one, other = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=one)
+    with other:
+        poll = poll_for_input(transport)
+        assert poll is not None
+        assert poll.poll(0) == []
+        other.send(b"x")
+        assert poll.poll(0) != []
+    transport.close()
+    await asyncio.sleep(0)
+    assert poll_for_input(transport) is None

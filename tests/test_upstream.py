@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy.core.failure import Failure
 from proxy.server import StartError
-from proxy.upstream import UpstreamConnection
+from proxy.upstream import AiohttpUpstream, UpstreamConnection, UpstreamError, UpstreamRequest
 from tests.conftest import Wire, dialled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from proxy.simulator import Simulator
+    from proxy.upstream import UpstreamResponse
     from tests.conftest import Message, Proxied, Upstream
 
     StartProxy = Callable[..., Awaitable[Proxied]]
@@ -467,6 +469,28 @@ class TestHalfAResponse:
         }
         await proxied.until(lambda: (in_use(proxied), proxied.sample("requests_in_flight")) == (0, 0))
 
+    async def test_a_head_may_take_longer_than_a_pause(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """One timer serves both limits: neither counts for the other's time."""
+
+        async def slow(upstream: Upstream, wire: Wire) -> None:
+            while True:
+                await upstream.request(wire)
+                await asyncio.sleep(0.7)
+                await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+                await asyncio.sleep(0.05 if len(upstream.requests) < 3 else 60)
+                await wire.send(b"lf")
+
+        upstream = await start_upstream(slow)
+        proxied = await start_proxy(upstream.url, {"upstream.idle_timeout_s": "0.3"})
+        wire = await dial(proxied)
+        for _ in range(2):
+            assert (await wire.ask("GET", "/api/machines")).body == b"half"
+        assert not (await wire.ask("GET", "/api/machines")).is_whole
+        assert (await proxied.lines.event("proxy_error"))["failure"] == "connection_read_timeout"
+        assert len(upstream.wires) == 1
+
     async def test_an_error_that_trickles_is_passed_on_as_it_comes(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
     ) -> None:
@@ -516,6 +540,72 @@ class TestEverySplit:
             assert not is_whole or response.body == b"abcde"
         await proxied.until(lambda: proxied.sample("requests_in_flight") == 0)
         assert proxied.sample("upstream_failures_total", failure="connection_read_timeout") == 0
+
+
+class TestRead:
+    async def test_a_body_that_came_with_its_head_is_read_without_waiting(self, start_upstream: StartUpstream) -> None:
+        upstream = await start_upstream(OK)
+        async with AiohttpUpstream.opened(upstream.url) as leg:
+            for _ in range(2):
+                response = await leg.send(UpstreamRequest("GET", b"/", ()))
+                assert (response.is_whole, response.length, response.read_whole()) == (True, 2, b"ok")
+                assert (response.read_whole(), await response.read()) == (b"", b"")
+                response.close()
+                response = await leg.send(UpstreamRequest("GET", b"/", ()))
+                assert (await response.read(), await response.read()) == (b"ok", b"")
+                response.close()
+            assert leg.connections() == {"in_use": 0, "idle": 1}
+        assert len(upstream.wires) == 1
+
+    async def test_a_body_that_is_still_to_come_is_not_taken_for_whole(self, start_upstream: StartUpstream) -> None:
+        async def slow(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+            await rest.wait()
+            await wire.send(b"lf")
+
+        rest = asyncio.Event()
+        upstream = await start_upstream(slow)
+        async with AiohttpUpstream.opened(upstream.url) as leg:
+            response = await leg.send(UpstreamRequest("GET", b"/", ()))
+            with pytest.raises(RuntimeError, match="not whole"):
+                response.read_whole()
+            rest.set()
+            pieces = [piece async for piece in _pieces(response)]
+            assert b"".join(pieces) == b"half"
+            response.close()
+
+    @pytest.mark.parametrize("size", [10, 200_000], ids=["with-its-head", "behind-its-head"])
+    async def test_a_body_that_is_whole_goes_out_as_it_is(self, start_upstream: StartUpstream, size: int) -> None:
+        upstream = await start_upstream(OK)
+        body = os.urandom(size)
+        async with AiohttpUpstream.opened(upstream.url) as leg:
+            (await leg.send(UpstreamRequest("POST", b"/", (), body, size))).close()
+        assert [request.body for request in upstream.requests] == [body]
+
+    async def test_lines_may_end_with_a_line_feed_alone(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """RFC 9112, 2.2: the head ends sooner then than where four bytes say that a head may end."""
+
+        async def bare(upstream: Upstream, wire: Wire) -> None:
+            while True:
+                await upstream.request(wire)
+                await wire.send(b"HTTP/1.1 200 OK\nContent-Length: 8\n\nab\r\n\r\n")
+                await asyncio.sleep(0.05)
+                await wire.send(b"cd")
+
+        upstream = await start_upstream(bare)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        for _ in range(2):
+            assert (await wire.ask("GET", "/api/machines")).body == b"ab\r\n\r\ncd"
+        assert len(upstream.wires) == 1
+
+
+async def _pieces(response: UpstreamResponse) -> AsyncIterator[bytes]:
+    while piece := await response.read():
+        yield piece
 
 
 class TestHeadTooLarge:
@@ -732,6 +822,35 @@ class TestPool:
         connection.close()
         assert [*seen, connection.has_input] == [False, True, True]
 
+    async def test_reading_maps_no_memory_anew(self) -> None:
+        one, other = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        transport, connection = await loop.create_connection(lambda: UpstreamConnection(loop), sock=one)
+        with other:
+            assert getattr(transport, "max_size", None) == 64 * 1024
+        connection.close()
+
+    async def test_what_comes_unasked_ends_the_connection_at_once(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        """Nobody has to come for it first, and none of it is kept."""
+
+        async def chatter(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(OK)
+            await unasked.wait()
+            await wire.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+            await wire.rest()
+
+        unasked = asyncio.Event()
+        upstream = await start_upstream(chatter)
+        proxied = await start_proxy(upstream.url)
+        assert (await ask(proxied, "GET", "/api")).body == b"ok"
+        assert idle(proxied) == 1
+        unasked.set()
+        await proxied.until(lambda: idle(proxied) == 0)
+        await proxied.until(upstream.wires[0].reader.at_eof)
+
     async def test_connections_are_used_again(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
     ) -> None:
@@ -741,6 +860,98 @@ class TestPool:
             assert (await ask(proxied, method, "/api")).body == b"ok"
         assert len(upstream.wires) == 1
         assert (in_use(proxied), idle(proxied)) == (0, 1)
+
+    async def test_the_one_used_last_is_used_next_and_those_too_many_grow_old(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        gate = asyncio.Event()
+
+        async def answer(upstream: Upstream, wire: Wire) -> None:
+            while True:
+                await upstream.request(wire)
+                await gate.wait()
+                await wire.send(OK)
+
+        upstream = await start_upstream(answer)
+        proxied = await start_proxy(upstream.url, {"upstream.keepalive_timeout_s": "0.5"})
+        wires = [await dial(proxied) for _ in range(3)]
+        answers = asyncio.gather(*(wire.ask("GET", "/first") for wire in wires))
+        await proxied.until(lambda: len(upstream.requests) == 3)
+        gate.set()
+        await answers
+        await proxied.until(lambda: idle(proxied) == 3)
+        # Were they used in turn, none of them would ever grow old.
+        for _ in range(100):
+            assert (await wires[0].ask("GET", "/next")).body == b"ok"
+            await asyncio.sleep(0.05)
+            if idle(proxied) == 1:
+                break
+        assert len(upstream.wires) == 3
+        assert [wire.reader.at_eof() for wire in upstream.wires].count(True) == 2
+
+    async def test_whoever_waits_for_a_connection_gets_it_in_turn(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        gate = asyncio.Event()
+
+        async def answer(upstream: Upstream, wire: Wire) -> None:
+            while True:
+                await upstream.request(wire)
+                await gate.wait()
+                await wire.send(OK)
+
+        upstream = await start_upstream(answer)
+        proxied = await start_proxy(upstream.url, {"upstream.max_connections": "1"})
+        wires = [await dial(proxied) for _ in range(5)]
+        for number, wire in enumerate(wires, 1):
+            await wire.send(b"GET /%d HTTP/1.1\r\nHost: sidecar\r\n\r\n" % number)
+            await proxied.until(lambda: proxied.sample("requests_in_flight") == number)  # noqa: B023 - awaited at once
+        # One that leaves passes its turn on.
+        wires[2].reset()
+        await proxied.until(lambda: proxied.sample("requests_in_flight") == 4)
+        gate.set()
+        for wire in (wires[0], wires[1], wires[3], wires[4]):
+            assert (await wire.message()).body == b"ok"
+        assert [request.target for request in upstream.requests] == [b"/1", b"/2", b"/4", b"/5"]
+        assert len(upstream.wires) == 1
+        await proxied.until(lambda: (in_use(proxied), idle(proxied)) == (0, 1))
+
+    async def test_a_connection_that_ends_makes_room_for_another(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        upstream = await start_upstream(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+        proxied = await start_proxy(upstream.url, {"upstream.max_connections": "2"})
+        answers = await asyncio.gather(*(ask(proxied, "POST", "/api") for _ in range(10)))
+        assert {(answer.status, answer.body) for answer in answers} == {(200, b"ok")}
+        assert len(upstream.wires) == 10
+        await proxied.until(lambda: (in_use(proxied), idle(proxied)) == (0, 0))
+
+    async def test_connections_that_cannot_be_opened_take_no_room(self) -> None:
+        with socket.socket() as plug:
+            plug.bind(("127.0.0.1", 0))
+            nobody = f"http://127.0.0.1:{plug.getsockname()[1]}"
+            async with AiohttpUpstream.opened(nobody, max_connections=2, connect_timeout_s=1) as leg:
+                for _ in range(5):
+                    with pytest.raises(UpstreamError) as caught:
+                        await leg.send(UpstreamRequest("POST", b"/", ()))
+                    assert caught.value.failure is Failure.CONNECTION_REFUSED
+                assert leg.connections() == {"in_use": 0, "idle": 0}
+
+    async def test_a_leg_that_is_closed_lets_nobody_wait(self, start_upstream: StartUpstream) -> None:
+        async def silent(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            is_asked.set()
+            await wire.rest()
+
+        is_asked = asyncio.Event()
+        upstream = await start_upstream(silent)
+        async with AiohttpUpstream.opened(upstream.url, max_connections=1) as leg:
+            asked = [asyncio.create_task(leg.send(UpstreamRequest("POST", b"/", ()))) for _ in range(2)]
+            await is_asked.wait()
+        failures = await asyncio.gather(*asked, return_exceptions=True)
+        assert [failure.failure for failure in failures if isinstance(failure, UpstreamError)] == [
+            Failure.CONNECTION_TERMINATED
+        ] * 2
 
     async def test_an_idle_connection_is_closed_in_time(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask

@@ -455,3 +455,23 @@ def test_a_head_holds_no_control_character_wherever_it_stands(code: int, place: 
 def test_a_name_of_a_response_holds_what_a_token_may(code: int) -> None:
     fields = ((b"X-A", b"1"), (b"a" + bytes([code]) + b"z", b"2"))
     assert (headers.named(fields) is not None) is (TOKEN.fullmatch(chr(code)) is not None)
+
+
+_BYTES = st.binary(max_size=6) | st.sampled_from([b"Host", b"X-Y", b"a b", b"a\tb", b"\xff", b"X ", b"Connection\t"])
+_LINES = st.lists(st.tuples(_BYTES.filter(bool), _BYTES), max_size=4).map(tuple)
+
+
+@given(_BYTES, _LINES)
+def test_a_head_is_written_where_its_parts_are_valid(start_line: bytes, fields: Fields) -> None:
+    if headers.is_valid(start_line, fields):
+        lines = [start_line, *(name + b": " + value for name, value in fields)]
+        assert headers.head(start_line, fields) == b"".join(line + b"\r\n" for line in [*lines, b""])
+    else:
+        with pytest.raises(ValueError, match="control character"):
+            headers.head(start_line, fields)
+
+
+@given(_LINES)
+def test_fields_are_received_as_each_rule_has_them(fields: Fields) -> None:
+    is_valid = not any(re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value) for _, value in fields)
+    assert headers.received(fields) == (headers.named(fields) if is_valid else None)
