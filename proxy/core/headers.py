@@ -58,6 +58,8 @@ _AUTHORITY: Final = re.compile(
     rb"(?::[0-9]{0,5})?"
 )
 
+_JSON_TYPES: Final = frozenset({"application/json", "text/json"})
+
 # What tells of the very bytes of a body, and is wrong of any other: RFC 9110, 8.4, 8.8 and 14; RFC 9530; RFC 9421.
 _OF_ONE_BODY: Final = _DIGESTS | {
     b"accept-ranges",
@@ -266,6 +268,4 @@ def as_token(text: str) -> str:
 def is_json_media_type(media_type: str) -> bool:
     """Whether `media_type`, parameters and case aside, holds JSON (RFC 8259; RFC 6839, 3.1 for `+json`)."""
     essence = media_type.partition(";")[0].strip(" \t").lower()
-    return essence in {"application/json", "text/json"} or (
-        essence.startswith("application/") and essence.endswith("+json")
-    )
+    return essence in _JSON_TYPES or (essence.startswith("application/") and essence.endswith("+json"))
