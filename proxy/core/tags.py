@@ -8,11 +8,11 @@ from proxy.core import headers
 from proxy.core.codes import MISMATCH_HELP, ErrorCodes, Help, page_address
 from proxy.core.envelope import parse_id
 from proxy.core.hints import fix_of
-from proxy.core.model import NOTHING_FOUND, Action, ErrorTag, Fields, Findings, Origin, Outcome, Suspect
+from proxy.core.model import NOTHING_FOUND, Action, ErrorTag, Fields, Findings, Origin, Outcome, Suspect, Unfixable
 from proxy.core.text import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 UPSTREAM_ERROR: Final = "upstream_error"
 CASE_MISMATCH: Final = "case_mismatch"
@@ -139,8 +139,7 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
         "quota": dict(error.quota) or None if error else None,
         "mode": outcome.mode.value if outcome.mode and findings.mismatches else None,
         "action": outcome.action.value if outcome.action else None,
-        **(_told(findings) if findings is not NOTHING_FOUND else {}),
-        "not_fixed": [reason.value for reason in outcome.not_fixed] if outcome.not_fixed else None,
+        **(_told(findings, outcome.not_fixed) if findings is not NOTHING_FOUND else {}),
         "suspects": list(map(_suspect, outcome.suspects)) if outcome.suspects else None,
         "help": _help(outcome, codes),
         "duration_ms": round(outcome.duration_s * 1000, 3),
@@ -156,8 +155,8 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _told(findings: Findings) -> dict[str, object | None]:
-    """Return the fields about what the check found."""
+def _told(findings: Findings, not_fixed: Sequence[Unfixable]) -> dict[str, object | None]:
+    """Return the fields about what the check found, and why that was not mended."""
     return {
         "mismatches": [
             {"pointer": shortened(m.pointer), "got": shortened(m.got), "expected": m.expected}
@@ -165,6 +164,7 @@ def _told(findings: Findings) -> dict[str, object | None]:
         ]
         or None,
         "mismatches_omitted": max(0, len(findings.mismatches) - _MISMATCHES_IN_LOG_AT_MOST) or None,
+        "not_fixed": [reason.value for reason in not_fixed] or None,
         "did_you_mean": [
             {"pointer": shortened(name.pointer), "got": shortened(name.got), "expected": name.near}
             for name in findings.unknown
