@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import parser as text_parser
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.registry import Collector
 
-from proxy.admin import LIMITS, Phase, Readiness, admin_application, administering
+from proxy.admin import LIMITS, Phase, Readiness, admin_application, administering, exposed
 from proxy.listener import ConnectionLimits
 from tests.conftest import Wire, dialled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from prometheus_client import Metric
 
@@ -104,6 +105,46 @@ async def test_metrics_are_in_openmetrics_for_whom_asks(
     (exemplar,) = (s.exemplar for family in families for s in family.samples if s.exemplar)
     assert exemplar.labels == {"target_id": erring}
     assert exemplar.value == 1
+
+
+def crowded() -> CollectorRegistry:
+    """Return a registry with some thousand series, with what each kind of metric has, and one that has none."""
+    registry = CollectorRegistry()
+    errors = Counter("errors", 'With a "quote", a \\ and\na line.', ("code",), registry=registry)
+    times = Histogram("times_seconds", "Times.", ("operation",), unit="seconds", registry=registry)
+    Gauge("depth", "How deep.", registry=registry).set(1)
+    Counter("never", "Nothing yet.", ("kind",), registry=registry)
+    for number in range(200):
+        errors.labels(f'"{number}"').inc(exemplar={"target_id": str(number)})
+        times.labels(f"operation{number}").observe(number)
+    return registry
+
+
+ENCODERS = [pytest.param(choose_encoder(accept)[0], id=name) for name, accept in (("text", ""), ("om", PROMETHEUS_2))]
+
+
+@pytest.mark.parametrize("encode", ENCODERS)
+async def test_metrics_are_the_same_in_slices(encode: Callable[[Collector], bytes]) -> None:
+    registry = crowded()
+    assert await exposed(registry, encode) == encode(registry)
+    assert await exposed(CollectorRegistry(), encode) == encode(CollectorRegistry())
+
+
+@pytest.mark.parametrize("encode", ENCODERS)
+async def test_others_have_their_turn_during_a_scrape(encode: Callable[[Collector], bytes]) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    text = await exposed(crowded(), encode)
+    task.cancel()
+    assert text.count(b"\n") > 3000
+    assert turns >= 30
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,20 @@ class Routes:
 
     def find(self, method: str, path: str) -> Operation | None:
         """Return the operation of a request with `method` and `path`, or None."""
+        # Nearly always the first choice at each segment leads there, and is then what the search would return.
+        node = self._root
+        for segment in _split(path):
+            if not segment:
+                continue
+            below = node.literals.get(segment)
+            if below is None:
+                below = node.parameter
+                if below is None or node.is_api or node.mixed_lengths or (node.functions and segment[-1] == ")"):
+                    break
+            node = below
+        else:
+            if (operation := node.operations.get(method)) is not None:
+                return operation
         return _find(self._root, _segments(path), 0, method)
 
 
@@ -237,9 +251,14 @@ def route_key(method: str, template: str) -> RouteKey:
 
 def _segments(path: str) -> list[str]:
     """Return the segments of `path` in the form that routes are compared in."""
+    return [segment for segment in _split(path) if segment]
+
+
+def _split(path: str) -> list[str]:
+    """Return the segments of `path` in that form, the empty ones among them."""
     if "%" in path:
-        return [unquote(segment).translate(_ASCII_LOWER) for segment in path.split("/") if segment]
-    return [segment for segment in path.translate(_ASCII_LOWER).split("/") if segment]
+        return [unquote(segment).translate(_ASCII_LOWER) for segment in path.split("/")]
+    return (path.lower() if path.isascii() else path.translate(_ASCII_LOWER)).split("/")
 
 
 # A quoted string as OData writes it, a quote within doubled. A single one is overlooked unless an argument could end

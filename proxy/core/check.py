@@ -50,6 +50,7 @@ _VALUES_AT_MOST: Final = 50_000
 UNCHECKED = Checked(None)
 TOO_LARGE = Checked(BodyResult.TOO_LARGE)
 NOT_JSON = Checked(BodyResult.NOT_JSON)
+_CLEAN: Final = Checked(BodyResult.CLEAN)
 
 
 def may_be_json(fields: Fields) -> bool:
@@ -58,7 +59,7 @@ def may_be_json(fields: Fields) -> bool:
     JSON that is sent without a content type, or as `text/plain`, is: real clients do both.
     """
     types = headers.values(fields, b"content-type")
-    return not types or all(_may_hold_json(value.decode("latin-1")) for value in types)
+    return all(map(_may_hold_json, types))
 
 
 def check(body: bytes, fields: Fields, shape: Shape, mode: Mode, *, limit_bytes: int) -> Checked:
@@ -78,6 +79,8 @@ def check(body: bytes, fields: Fields, shape: Shape, mode: Mode, *, limit_bytes:
         declared = any(is_json_media_type(v.decode("latin-1")) for v in headers.values(fields, b"content-type"))
         return Checked(BodyResult.UNREADABLE if declared else BodyResult.NOT_JSON)
     findings = casing.examine(document, shape)
+    if findings is NOTHING_FOUND:
+        return _CLEAN
     if not findings.mismatches:
         return Checked(_result(findings), findings)
     if mode is Mode.OBSERVE:
@@ -125,7 +128,8 @@ def _has_too_many_values(text: bytes) -> bool:
     return text.count(b",") + text.count(b"{") + text.count(b"[") > _VALUES_AT_MOST
 
 
-def _may_hold_json(media_type: str) -> bool:
+def _may_hold_json(value: bytes) -> bool:
+    media_type = value.decode("latin-1")
     return is_json_media_type(media_type) or media_type.partition(";")[0].strip(" \t").lower() in {"", "text/plain"}
 
 

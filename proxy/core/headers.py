@@ -58,6 +58,8 @@ _AUTHORITY: Final = re.compile(
     rb"(?::[0-9]{0,5})?"
 )
 
+_JSON_TYPES: Final = frozenset({"application/json", "text/json"})
+
 # What tells of the very bytes of a body, and is wrong of any other: RFC 9110, 8.4, 8.8 and 14; RFC 9530; RFC 9421.
 _OF_ONE_BODY: Final = _DIGESTS | {
     b"accept-ranges",
@@ -72,7 +74,7 @@ _OF_ONE_BODY: Final = _DIGESTS | {
 
 
 class IndexedFields(tuple[tuple[bytes, bytes], ...]):  # noqa: SLOT001 - no slot of a tuple can hold anything
-    """The fields of one message, to be made once where many are looked up; whatever is made of it is a plain tuple.
+    """The fields of one message, to be made once where many are looked up; a slice or a sum of it is a plain tuple.
 
     `by_name` holds the values of each name in lower case, in order.
     """
@@ -87,6 +89,12 @@ class IndexedFields(tuple[tuple[bytes, bytes], ...]):  # noqa: SLOT001 - no slot
             for name, value in self:
                 self.by_name.setdefault(name.lower(), []).append(value)
 
+    def but(self, dropped: frozenset[bytes]) -> IndexedFields:
+        """Return the fields that are not called one of `dropped` (in lower case)."""
+        kept = tuple.__new__(IndexedFields, [line for line in self if line[0].lower() not in dropped])
+        kept.by_name = {name: listed for name, listed in self.by_name.items() if name not in dropped}
+        return kept
+
 
 _NONE: Final[Sequence[bytes]] = []
 
@@ -98,7 +106,7 @@ def values(fields: Fields, name: bytes) -> Sequence[bytes]:
     return [value for key, value in fields if key.lower() == name]
 
 
-def _names(fields: Fields) -> Collection[bytes]:
+def names(fields: Fields) -> Collection[bytes]:
     """Return the names of `fields` in lower case."""
     return fields.by_name if type(fields) is IndexedFields else {name.lower() for name, _ in fields}
 
@@ -150,21 +158,29 @@ def end_to_end_request(fields: Fields, http_version: bytes) -> Fields:
 
     `http_version` is the version received, such as `1.1`. Source: RFC 9110, 7.6.1 and 7.6.3.
     """
-    return (*_end_to_end(fields, _NOT_OF_A_REQUEST), (b"Via", http_version + b" " + PSEUDONYM))
+    dropped = _dropped(fields, _NOT_OF_A_REQUEST)
+    via = b"Via", http_version + b" " + PSEUDONYM
+    return (*[line for line in fields if line[0].lower() not in dropped], via)
 
 
 def end_to_end_response(fields: Fields) -> Fields:
     """Return what of a response's `fields` may cross the proxy, its length left out. Source: RFC 9110, 7.6.1."""
-    return tuple(_end_to_end(fields, _NOT_OF_A_RESPONSE))
+    dropped = _dropped(fields, _NOT_OF_A_RESPONSE)
+    if type(fields) is IndexedFields:
+        return fields.but(dropped)
+    return tuple(line for line in fields if line[0].lower() not in dropped)
 
 
-def _end_to_end(fields: Fields, dropped: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+def _dropped(fields: Fields, dropped: frozenset[bytes]) -> frozenset[bytes]:
+    """Return the names in `dropped` and those that the message has nominated itself."""
     nominated = values(fields, b"connection")
     if nominated:
         # The fields of the message's framing stay ours to set; a client cannot have `Via` removed by naming it, but
         # any field it did nominate goes.
-        dropped = dropped.union(token.strip() for line in nominated for token in line.lower().split(b","))
-    return [line for line in fields if line[0].lower() not in dropped]
+        named_there = {token.strip() for line in nominated for token in line.lower().split(b",")}
+        # Most say `keep-alive`, which is among them anyway.
+        return dropped if named_there <= dropped else dropped | named_there
+    return dropped
 
 
 def leads_back(fields: Fields) -> bool:
@@ -177,6 +193,8 @@ def replaced(fields: Fields, ours: Iterable[tuple[str, str]]) -> Fields:
     """Return `fields` with each of `ours` set once, at the end, and its former lines gone."""
     set_lines = [(name.encode("ascii"), value.encode("ascii")) for name, value in ours]
     taken = {name.lower() for name, _ in set_lines}
+    if taken.isdisjoint(names(fields)):
+        return (*fields, *set_lines)
     return (*[line for line in fields if line[0].lower() not in taken], *set_lines)
 
 
@@ -193,7 +211,7 @@ def of_another_body(fields: Fields, media_type: bytes | None = None) -> Fields:
 
 def without(fields: Fields, name: bytes) -> Fields:
     """Return `fields` without the lines called `name` (in lower case)."""
-    return tuple(line for line in fields if line[0].lower() != name)
+    return tuple(line for line in fields if line[0].lower() != name) if name in names(fields) else fields
 
 
 def set_in_place(fields: Fields, name: bytes, value: bytes) -> Fields:
@@ -211,7 +229,7 @@ def set_in_place(fields: Fields, name: bytes, value: bytes) -> Fields:
 
 def is_covered(fields: Fields) -> bool:
     """Whether a message's body may not be rewritten: it is signed, digested or marked `no-transform`."""
-    return not _DIGESTS.isdisjoint(_names(fields)) or forbids_transform(fields)
+    return not _DIGESTS.isdisjoint(names(fields)) or forbids_transform(fields)
 
 
 def forbids_transform(fields: Fields) -> bool:
@@ -249,8 +267,8 @@ def named(fields: Fields) -> Fields | None:
     RFC 9112, 5.1, has a proxy remove that space. A field by which the message is framed is beyond that: the parser has
     read it as another, and so None is returned.
     """
-    names = [name for name, _ in fields]
-    if all(names) and not b"".join(names).translate(None, _IN_TOKENS):
+    all_names = [name for name, _ in fields]
+    if all(all_names) and not b"".join(all_names).translate(None, _IN_TOKENS):
         return fields
     stripped = tuple((name.rstrip(b" \t"), value) for name, value in fields)
     for (former, _), (name, _) in zip(fields, stripped, strict=True):
@@ -276,6 +294,4 @@ def as_token(text: str) -> str:
 def is_json_media_type(media_type: str) -> bool:
     """Whether `media_type`, parameters and case aside, holds JSON (RFC 8259; RFC 6839, 3.1 for `+json`)."""
     essence = media_type.partition(";")[0].strip(" \t").lower()
-    return essence in {"application/json", "text/json"} or (
-        essence.startswith("application/") and essence.endswith("+json")
-    )
+    return essence in _JSON_TYPES or (essence.startswith("application/") and essence.endswith("+json"))

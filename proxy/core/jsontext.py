@@ -36,6 +36,9 @@ _DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_cons
 
 _BOM = b"\xef\xbb\xbf"
 
+# RFC 8259, 2.
+_SPACE = " \t\n\r"
+
 # What matters for the position of a name. Everything else (white space, colons, numbers, literals) lies between.
 # The string is unrolled: `[^"\\]*` runs at the speed of memchr, where an alternation would step character by character.
 # Nothing in it is tried twice (`*+`): to remember the way back costs a string of escapes six times as much, and memory.
@@ -52,12 +55,24 @@ def parse(text: bytes) -> JsonValue:
         UnreadableJsonError: `text` is not UTF-8, not JSON by RFC 8259, or nested too deeply to be read.
     """
     try:
-        return _DECODER.decode(text.removeprefix(_BOM).decode())
+        return _decoded(text.removeprefix(_BOM).decode())
     except json.JSONDecodeError as error:
         # Its message may quote the text.
         raise UnreadableJsonError(f"line {error.lineno}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:
         raise UnreadableJsonError from error
+
+
+def _decoded(text: str) -> JsonValue:
+    """Return what `JSONDecoder.decode` does, which looks for white space with a regular expression on either side.
+
+    Raises:
+        JSONDecodeError: as that does.
+    """
+    document, end = _DECODER.raw_decode(text, len(text) - len(text.lstrip(_SPACE)))
+    if end < len(text) and (rest := text[end:].lstrip(_SPACE)):
+        raise json.JSONDecodeError("Extra data", text, len(text) - len(rest))
+    return document
 
 
 def respelt(text: bytes, names: Mapping[tuple[int, ...], str]) -> bytes:

@@ -103,7 +103,7 @@ def authority_at(address: object) -> bytes | None:
 
 def names_location(fields: Fields) -> bool:
     """Whether any of `fields` may hold a URL that a client follows."""
-    return any(name.lower() in _LOCATIONS for name, _ in fields)
+    return not _LOCATIONS.isdisjoint(headers.names(fields))
 
 
 def relocated(fields: Fields, origin: Origin, own: bytes) -> Fields:

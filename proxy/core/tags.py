@@ -8,11 +8,11 @@ from proxy.core import headers
 from proxy.core.codes import MISMATCH_HELP, ErrorCodes, Help, page_address
 from proxy.core.envelope import parse_id
 from proxy.core.hints import fix_of
-from proxy.core.model import NOTHING_FOUND, Action, ErrorTag, Fields, Findings, Origin, Outcome
+from proxy.core.model import NOTHING_FOUND, Action, ErrorTag, Fields, Findings, Origin, Outcome, Suspect, Unfixable
 from proxy.core.text import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 UPSTREAM_ERROR: Final = "upstream_error"
 CASE_MISMATCH: Final = "case_mismatch"
@@ -139,30 +139,8 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
         "quota": dict(error.quota) or None if error else None,
         "mode": outcome.mode.value if outcome.mode and findings.mismatches else None,
         "action": outcome.action.value if outcome.action else None,
-        "mismatches": [
-            {"pointer": shortened(m.pointer), "got": shortened(m.got), "expected": m.expected}
-            for m in findings.mismatches[:_MISMATCHES_IN_LOG_AT_MOST]
-        ]
-        or None,
-        "mismatches_omitted": max(0, len(findings.mismatches) - _MISMATCHES_IN_LOG_AT_MOST) or None,
-        "not_fixed": [reason.value for reason in outcome.not_fixed] or None,
-        "did_you_mean": [
-            {"pointer": shortened(name.pointer), "got": shortened(name.got), "expected": name.near}
-            for name in findings.unknown
-            if name.near
-        ]
-        or None,
-        "duplicates": [shortened(pointer) for pointer in findings.duplicates[:_MISMATCHES_IN_LOG_AT_MOST]] or None,
-        "suspects": [
-            {
-                "suspicion": suspect.suspicion.value,
-                "pointer": shortened(suspect.pointer),
-                **({"got": suspect.got} if suspect.got else {}),
-                "expected": [shortened(text) for text in suspect.expected],
-            }
-            for suspect in outcome.suspects
-        ]
-        or None,
+        **(_told(findings, outcome.not_fixed) if findings is not NOTHING_FOUND else {}),
+        "suspects": list(map(_suspect, outcome.suspects)) if outcome.suspects else None,
         "help": _help(outcome, codes),
         "duration_ms": round(outcome.duration_s * 1000, 3),
         "upstream_ms": round(outcome.upstream_s * 1000, 3) if outcome.upstream_s is not None else None,
@@ -175,6 +153,36 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
         "defect": outcome.defect,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _told(findings: Findings, not_fixed: Sequence[Unfixable]) -> dict[str, object | None]:
+    """Return the fields about what the check found, and why that was not mended."""
+    return {
+        "mismatches": [
+            {"pointer": shortened(m.pointer), "got": shortened(m.got), "expected": m.expected}
+            for m in findings.mismatches[:_MISMATCHES_IN_LOG_AT_MOST]
+        ]
+        or None,
+        "mismatches_omitted": max(0, len(findings.mismatches) - _MISMATCHES_IN_LOG_AT_MOST) or None,
+        "not_fixed": [reason.value for reason in not_fixed] or None,
+        "did_you_mean": [
+            {"pointer": shortened(name.pointer), "got": shortened(name.got), "expected": name.near}
+            for name in findings.unknown
+            if name.near
+        ]
+        or None,
+        "duplicates": [shortened(pointer) for pointer in findings.duplicates[:_MISMATCHES_IN_LOG_AT_MOST]] or None,
+    }
+
+
+def _suspect(suspect: Suspect) -> dict[str, object]:
+    """Return what is told of one place in a body that was refused."""
+    return {
+        "suspicion": suspect.suspicion.value,
+        "pointer": shortened(suspect.pointer),
+        **({"got": suspect.got} if suspect.got else {}),
+        "expected": [shortened(text) for text in suspect.expected],
+    }
 
 
 def help_with(outcome: Outcome, codes: ErrorCodes) -> Help | None:
@@ -191,9 +199,10 @@ def help_with(outcome: Outcome, codes: ErrorCodes) -> Help | None:
 def _help(outcome: Outcome, codes: ErrorCodes) -> dict[str, object] | None:
     """Return the explanation of `outcome`: cause, remedy, the pages, and how each mismatch is fixed."""
     told = help_with(outcome, codes)
-    fixes = [
-        f"{shortened(m.pointer)}: {shortened(fix_of(m))}" for m in outcome.findings.mismatches[:_FIXES_IN_LOG_AT_MOST]
-    ]
+    mismatches = outcome.findings.mismatches
+    if told is None and not (mismatches or outcome.suspects):
+        return None
+    fixes = [f"{shortened(m.pointer)}: {shortened(fix_of(m))}" for m in mismatches[:_FIXES_IN_LOG_AT_MOST]]
     fields: dict[str, object | None] = {
         "cause": told.cause if told else None,
         "remedy": told.remedy if told else None,

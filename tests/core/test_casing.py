@@ -417,6 +417,11 @@ def test_folding_twice_changes_nothing(name: str) -> None:
     assert fold(fold(name)) == fold(name)
 
 
+@given(st.text(st.characters(codec="ascii"), max_size=256))
+def test_ascii_folds_as_it_does_beside_other_letters(name: str) -> None:
+    assert fold(name) == fold(f"{name[:255]}\u212a")[: len(fold(name[:255]))] + fold(name[255:])
+
+
 @given(st.text(st.characters(codec="ascii"), max_size=100), st.randoms())
 def test_recased_ascii_folds_alike(name: str, choices: Random) -> None:
     assert fold(recased(name, choices)) == fold(name)

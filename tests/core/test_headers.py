@@ -426,6 +426,11 @@ def test_indexed_fields_answer_as_plain_ones_do(fields: Fields) -> None:
         *(headers.is_covered, headers.forbids_transform, headers.size, headers.of_another_body),
     ):
         assert asked(indexed) == asked(fields), asked
+    crossing = headers.end_to_end_response(indexed)
+    for name in (*NAMES_LOOKED_UP, b"x-other"):
+        assert headers.values(crossing, name) == headers.values(tuple(crossing), name)
+        assert headers.without(indexed, name) == headers.without(fields, name)
+        assert headers.replaced(indexed, [(name.decode(), "1")]) == headers.replaced(fields, [(name.decode(), "1")])
     assert headers.end_to_end_request(indexed, b"1.1") == headers.end_to_end_request(fields, b"1.1")
 
 

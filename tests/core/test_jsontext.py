@@ -310,3 +310,28 @@ def test_members_are_added_and_every_other_byte_stays(
         # What was added stands in one piece.
         length = len(result) - len(text)
         assert any(result[:at] + result[at + length :] == text for at in range(len(text) + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        pytest.param(b'\n {"a": }', "line 2, column 8", id="value"),
+        pytest.param(b"  ", "line 1, column 3", id="nothing"),
+        pytest.param(b"{} \n x \n", "line 2, column 2", id="more-behind"),
+        pytest.param(b"{}\xc2\xa0", "line 1, column 3", id="another-space-behind"),
+        pytest.param(b"\xc2\xa0{}", "line 1, column 1", id="another-space-before"),
+        pytest.param(b"{}\x0b", "line 1, column 3", id="vertical-tab-behind"),
+    ],
+)
+def test_the_place_is_where_the_text_stops_being_json(text: bytes, place: str) -> None:
+    with pytest.raises(UnreadableJsonError) as caught:
+        parse(text)
+    assert caught.value.place == place
+    with pytest.raises(json.JSONDecodeError) as reference:
+        json.loads(text)
+    assert place == f"line {reference.value.lineno}, column {reference.value.colno}"
+
+
+@pytest.mark.parametrize("around", [b"", b" ", b"\r\n\t "])
+def test_white_space_around_a_text_is_none_of_it(around: bytes) -> None:
+    assert parse(around + b'{"a": [1]}' + around) == (("a", [1.0]),)
