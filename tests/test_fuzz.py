@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from proxy.configuration import load_configuration
 from proxy.core.check import check
 from proxy.core.model import Action, Mode
+from proxy.loop import new_loop
 from proxy.resources import load_catalog
 from proxy.server import serving
 from tests.conftest import QUICK, Lines, dialled
@@ -257,7 +258,7 @@ class Served:
     def __init__(self) -> None:
         self.port = 0
         self.lines = Lines()
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._stop: asyncio.Event | None = None
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
