@@ -190,6 +190,7 @@ class Recorder(asyncio.Protocol):
     """A connection of an upstream that keeps all bytes, and answers each head with a 204."""
 
     connections: Final[list[Recorder]] = []
+    open: Final[set[Recorder]] = set()
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -200,6 +201,10 @@ class Recorder(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.open.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.open.discard(self)
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -287,6 +292,8 @@ class Served:
             self._is_up.set()
             await self._stop.wait()
         server.close()
+        while Recorder.open:
+            await asyncio.sleep(0.005)
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Return what `coroutine` does, run in the proxy's own loop."""
