@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from proxy import __version__, logs, simulator
+from proxy import __version__, logs, loop, simulator
 from proxy.configuration import load_configuration
 from proxy.errors import UnusableInputError
 from proxy.reload import Source
@@ -87,14 +87,14 @@ def _leave_stdout() -> None:
 
 def _run(options: argparse.Namespace) -> int:
     source = Source(partial(_configuration, options))
-    asyncio.run(serve(source.read(), source, logs.stdout()))
+    loop.run(serve(source.read(), source, logs.stdout()))
     return EXIT_OK
 
 
 def _demo(options: argparse.Namespace) -> int:
     from proxy.demo import demo  # noqa: PLC0415 - its table costs memory that the proxy does not need
 
-    return EXIT_OK if asyncio.run(demo(stays_up=not options.once)) else EXIT_FAILED
+    return EXIT_OK if loop.run(demo(stays_up=not options.once)) else EXIT_FAILED
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import gc
 import select
 import socket
 import struct
@@ -152,12 +153,23 @@ def unread_by_peer(transport: asyncio.WriteTransport) -> int:
 
 def held_for_peer(transport: asyncio.WriteTransport) -> int:
     """Return how many of the bytes written to `transport` the process itself still holds."""
-    # TLS writes to a transport of its own, of which asyncio tells nobody, and forgets once it is closed.
+    # TLS writes to a transport of its own, of which an event loop tells nobody, and which asyncio forgets once it is
+    # closed.
     session = getattr(transport, "_ssl_protocol", transport)
     if session is None:
         return 0
-    below = getattr(session, "_transport", None)
+    below = _below_uvloops(transport) if session is transport else getattr(session, "_transport", None)
     return transport.get_write_buffer_size() + (below.get_write_buffer_size() if below else 0)
+
+
+def _below_uvloops(transport: asyncio.WriteTransport) -> asyncio.WriteTransport | None:
+    """Return what TLS writes to on uvloop; None without TLS."""
+    session = transport.get_extra_info("uvloop.sslproto")
+    if session is None:
+        return None
+    # It is in a field of a C structure, into which nothing but the garbage collector can look.
+    fields = gc.get_referents(session)
+    return next((one for one in fields if one is not transport and hasattr(one, "get_write_buffer_size")), None)
 
 
 if sys.platform in {"linux", "darwin"}:

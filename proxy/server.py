@@ -21,6 +21,7 @@ from proxy.admin import Phase, Readiness, admin_application, administering
 from proxy.errors import UnusableInputError
 from proxy.listener import Entrance, Listener, ListenError, listen_problem, listening
 from proxy.logs import logging_to
+from proxy.loop import kind_of
 from proxy.reload import Reloader, Source
 from proxy.settings import changed_keys
 from proxy.status import Status
@@ -135,6 +136,7 @@ async def serving(
             upstream=settings.upstream.url,
             mode=settings.check.mode.value,
             operations=len(configuration.catalog.operations),
+            loop=kind_of(asyncio.get_running_loop()),
         )
         plant = _Plant(configuration, switch, listener, entrance, telemetry, log)
         reloading: asyncio.Task[None] | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from proxy.configuration import Configuration, load_configuration
+from proxy.loop import FACTORIES
 from proxy.reload import Source
 from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.server import serving
@@ -28,6 +29,28 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 pytest.register_assert_rewrite("tests.loading")
+
+LOOPS: Final = tuple(FACTORIES)
+ALL_LOOPS: Final = "all"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=(*LOOPS, ALL_LOOPS),
+        default=LOOPS[0],
+        help="the event loop that tests run on (default: %(default)s); those marked `every_loop` run on all of them",
+    )
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    wanted = config.getoption("--loop")
+    if wanted == ALL_LOOPS or item.get_closest_marker("every_loop"):
+        return FACTORIES
+    return {wanted: FACTORIES[wanted]}
+
 
 # Fast enough to notice a hang, slow enough for a busy machine.
 _EVENT_WITHIN_S = 5.0

@@ -45,7 +45,8 @@ SHELL = {
     "admin": row("core listener progress", "aiohttp prometheus_client"),
     "catalog_report": row("core errors", "rich"),
     "cli": row(
-        "__init__ catalog_report configuration demo errors logs metadata reload resources server settings simulator",
+        "__init__ catalog_report configuration demo errors logs loop metadata reload resources server settings "
+        "simulator",
         "rich",
     ),
     "configuration": row("core files resources settings tls"),
@@ -59,12 +60,13 @@ SHELL = {
     "exchange": row("core errors listener progress settings telemetry upstream", "aiohttp"),
     "listener": row("core errors progress settings", "aiohttp"),
     "logs": row("core", "structlog"),
+    "loop": row("", "uvloop"),
     "metadata": row("core errors", "defusedxml yaml"),
     "progress": row("", "aiohttp"),
     "reload": row("configuration errors files logs telemetry"),
     "resources": row("core documents errors files"),
     "server": row(
-        "admin configuration errors listener logs reload settings status switch telemetry",
+        "admin configuration errors listener logs loop reload settings status switch telemetry",
         "aiohttp prometheus_client",
     ),
     "settings": row(

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from proxy.configuration import load_configuration
 from proxy.core.check import check
 from proxy.core.model import Action, Mode
+from proxy.loop import new_loop
 from proxy.resources import load_catalog
 from proxy.server import serving
 from tests.conftest import QUICK, Lines, dialled
@@ -189,6 +190,7 @@ class Recorder(asyncio.Protocol):
     """A connection of an upstream that keeps all bytes, and answers each head with a 204."""
 
     connections: Final[list[Recorder]] = []
+    open: Final[set[Recorder]] = set()
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -199,6 +201,10 @@ class Recorder(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.open.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.open.discard(self)
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -257,7 +263,7 @@ class Served:
     def __init__(self) -> None:
         self.port = 0
         self.lines = Lines()
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_loop()
         self._stop: asyncio.Event | None = None
         self._is_up = threading.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
@@ -286,6 +292,8 @@ class Served:
             self._is_up.set()
             await self._stop.wait()
         server.close()
+        while Recorder.open:
+            await asyncio.sleep(0.005)
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Return what `coroutine` does, run in the proxy's own loop."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
-from proxy.progress import StalledError, Watch, poll_for_input, read_in_pieces, unread_by_peer
+from proxy.progress import StalledError, Watch, held_for_peer, poll_for_input, read_in_pieces, unread_by_peer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.every_loop
 
 PIECE = bytes(4_000_000)
 
@@ -25,6 +29,25 @@ async def pair() -> AsyncIterator[tuple[asyncio.StreamWriter, asyncio.StreamRead
     yield writer, reader
     for end in (writer, other_writer):
         end.transport.abort()
+
+
+@pytest.fixture
+async def tls_pair() -> AsyncIterator[tuple[asyncio.StreamWriter, asyncio.StreamReader]]:
+    """The same over TLS."""
+    authority = trustme.CA()
+    server_side, client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(server_side)
+    authority.configure_trust(client_side)
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda _, writer: accepted.set_result(writer), "127.0.0.1", 0, ssl=server_side)
+    reader, other_writer = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost", limit=1024
+    )
+    writer = await accepted
+    yield writer, reader
+    for end in (writer, other_writer):
+        end.transport.abort()
+    server.close()
 
 
 async def write(writer: asyncio.StreamWriter, timeout_s: float) -> None:
@@ -62,6 +85,23 @@ async def test_what_the_peer_has_not_read_is_told(pair: tuple[asyncio.StreamWrit
     assert unread_by_peer(writer.transport) == 0
     writer.write(PIECE)
     assert 0 < unread_by_peer(writer.transport) <= 2 * len(PIECE)
+
+
+async def test_what_waits_below_tls_is_told(tls_pair: tuple[asyncio.StreamWriter, asyncio.StreamReader]) -> None:
+    """TLS itself soon holds none of it: its transport's own count is 0 long before the peer has all."""
+    writer, reader = tls_pair
+    more_than_the_kernel_takes = 4 * PIECE
+    assert held_for_peer(writer.transport) == 0
+    writer.write(more_than_the_kernel_takes)
+    assert writer.transport.get_write_buffer_size() == 0
+    assert held_for_peer(writer.transport) > 0
+    writer.close()
+    assert held_for_peer(writer.transport) > 0
+    assert await reader.readexactly(len(more_than_the_kernel_takes)) == more_than_the_kernel_takes
+    while held_for_peer(writer.transport):  # noqa: ASYNC110 - the fixture's event loop has to send it
+        await asyncio.sleep(0.005)
+    writer.transport.abort()
+    assert held_for_peer(writer.transport) == 0
 
 
 async def test_what_is_done_in_time_leaves_no_timer(

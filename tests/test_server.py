@@ -536,6 +536,7 @@ async def test_an_aiohttp_without_its_c_parser() -> None:
 RELOADING = """
 import asyncio, gc, json, os, signal, sys
 from proxy.configuration import load_configuration
+from proxy.loop import run
 from proxy.reload import Source
 from proxy.server import serve
 
@@ -560,7 +561,7 @@ async def main():
     await serving
 
 lines = Lines()
-asyncio.run(main())
+run(main())
 """
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.every_loop
+
 AUTHORITY = trustme.CA()
 ISSUED = AUTHORITY.issue_cert("localhost", "127.0.0.1")
 OTHER = AUTHORITY.issue_cert("localhost", "127.0.0.1")

@@ -11,6 +11,7 @@ import signal
 import sys
 
 from proxy.configuration import load_configuration
+from proxy.loop import run
 from proxy.server import keep_pauses_short, serving
 
 _INTERVAL_S = 0.002
@@ -48,4 +49,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())
