@@ -8,7 +8,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
-from os import urandom
+from random import getrandbits
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -33,7 +33,7 @@ from proxy.progress import StalledError
 from proxy.upstream import SAFE_METHODS, UpstreamError, UpstreamRequest, UpstreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from proxy.core.catalog import Catalog
     from proxy.core.codes import ErrorCodes
@@ -124,17 +124,9 @@ class Exchange:
         self.traffic = traffic
         self.origin = rewrite.origin_of(settings.upstream.url)
 
-    async def __call__(self, request: Request) -> None:
-        """Carry one request to the upstream and its answer back."""
-        self.traffic.in_flight += 1
-        self.telemetry.in_flight.inc()
-        course = _Course(self, request)
-        try:
-            await course.run()
-        finally:
-            self.traffic.in_flight -= 1
-            self.telemetry.in_flight.dec()
-            self.telemetry.record(course.outcome())
+    def __call__(self, request: Request) -> Awaitable[None]:
+        """Carry one request to the upstream and its answer back, and tell of it."""
+        return _Course(self, request).run()
 
     def refuse(self, failure: Failure) -> Reply:
         """Return the reply to bytes that never became a request, and count it as an exchange."""
@@ -185,7 +177,18 @@ class _Course:
         self._request_id = _request_id(self._fields)
 
     async def run(self) -> None:
-        """Take the request through check, upstream and normalisation, and answer it whatever happens."""
+        """Take the request through check, upstream and normalisation, answer it whatever happens, and tell of it."""
+        exchange = self._exchange
+        exchange.traffic.in_flight += 1
+        exchange.telemetry.in_flight.inc()
+        try:
+            await self._run()
+        finally:
+            exchange.traffic.in_flight -= 1
+            exchange.telemetry.in_flight.dec()
+            exchange.telemetry.record(self._outcome())
+
+    async def _run(self) -> None:
         try:
             self._screen()
             await self._answer()
@@ -238,7 +241,7 @@ class _Course:
         finally:
             response.close()
 
-    def outcome(self) -> Outcome:
+    def _outcome(self) -> Outcome:
         """Return all that is known, once the exchange is over."""
         duration_s = perf_counter() - self._started
         checked = self._checked
@@ -743,8 +746,8 @@ def new_target() -> TargetId:
 
 
 def _new_uuid() -> str:
-    """Return a random UUID (RFC 9562, 5.4) as text; the standard library's takes three times as long."""
-    digits = urandom(16).hex()
+    """Return a random UUID (RFC 9562, 5.4) as text; the standard library's takes several times as long."""
+    digits = f"{getrandbits(128):032x}"
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 

@@ -199,7 +199,7 @@ class GuardedConnection(RequestHandler):
     """
 
     __slots__ = (
-        *("_body", "_body_bytes_left", "_decompresses", "_departure_timer", "_has_old_trailers", "_head_bytes"),
+        *("_body", "_body_bytes_left", "_decompresses", "_departure_timer", "_has_read_body", "_head_bytes"),
         *("_head_timer", "_is_behind", "_is_deaf", "_limits", "_peers", "_seam", "_unparsed"),
     )
 
@@ -217,7 +217,7 @@ class GuardedConnection(RequestHandler):
         self._unparsed = b""
         self._is_behind = False
         self._is_deaf = False
-        self._has_old_trailers = False
+        self._has_read_body = False
         self._decompresses: bool = kwargs.get("auto_decompress", True)
 
     @property
@@ -337,7 +337,10 @@ class GuardedConnection(RequestHandler):
         if self._body_bytes_left:
             end = min(len(data), begin + self._body_bytes_left)
             self._body_bytes_left -= end - begin
-            super().data_received(data[begin:end])
+            # Its end is known, so that the parser need not look for it.
+            self._body.feed_data(data[begin:end])
+            if not self._body_bytes_left:
+                self._body.feed_eof()
             return end
         is_head = self._body.is_eof()
         if is_head and not self._seam:
@@ -347,7 +350,7 @@ class GuardedConnection(RequestHandler):
             self._head_bytes += begin - first
             if begin == len(data):
                 return begin
-            if self._has_old_trailers:
+            if self._has_read_body:
                 self._renew_parser()
         end = self._end_of_lines(data, begin)
         waiting = len(self._messages)
@@ -363,12 +366,12 @@ class GuardedConnection(RequestHandler):
         return end
 
     def _renew_parser(self) -> None:
-        """Forget the trailers of the message before: aiohttp's parser counts the last of them to the next head.
+        """Forget the body of the message before, most of which the parser has not seen, and its trailers.
 
-        RFC 9110, 6.5.1: a trailer field must not become a header field, of this message or another. Between two
-        messages the parser holds nothing else.
+        aiohttp's parser counts the last of them to the next head, and a trailer field must not become a header field,
+        of this message or another (RFC 9110, 6.5.1). Between two messages the parser holds nothing else.
         """
-        self._has_old_trailers = False
+        self._has_read_body = False
         self._parser = HttpRequestParser(
             self,
             self._loop,
@@ -409,7 +412,7 @@ class GuardedConnection(RequestHandler):
         else:
             self._body = body
             self._body_bytes_left = 0 if length is None or body.is_eof() else int(length)
-            self._has_old_trailers = message.chunked
+            self._has_read_body = body is not EMPTY_PAYLOAD
             # What follows may be of another protocol.
             self._is_deaf = message.upgrade and body.is_eof()
             return
