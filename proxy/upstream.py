@@ -616,7 +616,7 @@ class _Pool:
             self._idle.popleft().discard()
 
     def close(self) -> None:
-        """Close the idle connections, and have nobody wait for one any more."""
+        """Have nobody wait for a connection any more; closing the connector ends those that are open."""
         if self._timer is not None:
             self._timer.cancel()
         for waiter in self._waiting:
