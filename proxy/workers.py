@@ -61,6 +61,7 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 30.0
 # A worker that has lived for so long has not died of its start.
 _PROVEN_AFTER_S: Final = 60.0
+_PROBLEMS_AT_MOST: Final = 100
 _RELOADED_WITHIN_S: Final = 30.0
 # Beyond what the settings allow for a drain.
 _LAST_MOMENT_S: Final = 5.0
@@ -181,6 +182,7 @@ class _Relay(Recent):
 async def work(configuration: Configuration, source: Source, place: Place, stream: TextIO) -> None:
     """Carry requests until the leader asks for the end, or is gone."""
     require_parser()
+    leader = os.getppid()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # Those who signal a whole group mean the leader, which passes on what is to be done.
@@ -208,8 +210,8 @@ async def work(configuration: Configuration, source: Source, place: Place, strea
                 counting.cancel()
             if is_asked:
                 await asyncio.sleep(plant.listener.settings.drain.delay_s)
-            else:
-                # The next leader needs the port. Its folder is nobody's any more.
+            elif os.getppid() != leader:
+                # The next leader needs the port, hence no delay. The folder is nobody's any more.
                 shutil.rmtree(folder, ignore_errors=True)
     messages.close()
 
@@ -224,7 +226,7 @@ async def _obey(messages: _Messages, plant: Plant, source: Source) -> bool:
                 try:
                     await plant.take_over(await asyncio.to_thread(source.read))
                 except (UnusableInputError, OSError) as error:
-                    messages.say("reloaded", problems=str(error).splitlines())
+                    messages.say("reloaded", problems=str(error).splitlines()[:_PROBLEMS_AT_MOST])
                 else:
                     messages.say("reloaded", problems=[])
     return False
@@ -271,7 +273,6 @@ class _Worker:
 
     process: asyncio.subprocess.Process
     messages: _Messages
-    started_s: float
     is_serving: bool = False
     # What came of the last reload: its problems, or none.
     reloaded: asyncio.Future[list[str]] | None = None
@@ -298,36 +299,52 @@ class _Crew:
 
     async def fill(self) -> None:
         """Keep one place filled until the end, or until workers do nothing but end."""
-        pause_s = _FIRST_PAUSE_S
-        while not self.ending.is_set():
-            worker = await self._started()
-            self.workers.add(worker)
-            await self._hear(worker)
-            status = await worker.process.wait()
-            self.workers.discard(worker)
-            self._follow_readiness()
-            mark_process_dead(worker.process.pid, path=str(self.folder))  # type: ignore[no-untyped-call] # no types
-            if worker.reloaded is not None and not worker.reloaded.done():
-                # The next one reads the files as they are then.
-                worker.reloaded.set_result([])
-            if self.ending.is_set():
-                return
-            self.failed_starts = 0 if worker.is_serving else self.failed_starts + 1
-            if asyncio.get_running_loop().time() - worker.started_s > _PROVEN_AFTER_S:
-                pause_s = _FIRST_PAUSE_S
-            self.log.error("worker_died", pid=worker.process.pid, exit_status=status, next_in_s=pause_s)
-            if not self.complete.is_set() and self.failed_starts >= _FAILED_STARTS_AT_MOST:
-                self._give_up(status)
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        try:
+            pause_s = _FIRST_PAUSE_S
+            while not self.ending.is_set() and not self.failure.done():
+                lived_s = await self._filled_once(pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = _FIRST_PAUSE_S if lived_s > _PROVEN_AFTER_S else min(2 * pause_s, _LONGEST_PAUSE_S)
+        except Exception as error:
+            # A place that nobody fills any more would not be missed until the last one is free.
+            if self.failure.done():
+                raise
+            self.failure.set_exception(error)
 
-    def _give_up(self, status: int) -> None:
-        if not self.failure.done():
+    async def _filled_once(self, pause_s: float) -> float:
+        """Start a worker, hear it to its end, and return for how long it lived; the next one comes after `pause_s`."""
+        try:
+            worker = await self._started()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self.log.error("worker_not_started", reason=reason, next_in_s=pause_s)  # noqa: TRY400 - told in a word
+            self._count_failed_start("none could be started")
+            return 0
+        began_s = asyncio.get_running_loop().time()
+        self.workers.add(worker)
+        await self._hear(worker)
+        status = await worker.process.wait()
+        self.workers.discard(worker)
+        self._follow_readiness()
+        mark_process_dead(worker.process.pid, path=str(self.folder))  # type: ignore[no-untyped-call] # no types
+        if worker.reloaded is not None and not worker.reloaded.done():
+            # The next one reads the files as they are then.
+            worker.reloaded.set_result([])
+        if not self.ending.is_set():
+            self.log.error("worker_died", pid=worker.process.pid, exit_status=status, next_in_s=pause_s)
+            if worker.is_serving:
+                self.failed_starts = 0
+            else:
+                self._count_failed_start(f"the last with status {status}")
+        return asyncio.get_running_loop().time() - began_s
+
+    def _count_failed_start(self, how: str) -> None:
+        self.failed_starts += 1
+        if self.failed_starts >= _FAILED_STARTS_AT_MOST and not self.complete.is_set() and not self.failure.done():
             self.failure.set_exception(
                 StartError(
-                    f"{_FAILED_STARTS_AT_MOST} worker processes in a row ended before they served, the last with "
-                    f"status {status}; mend what they say above, or run one with --workers 1"
+                    f"{_FAILED_STARTS_AT_MOST} worker processes in a row ended before they served, {how}; mend what "
+                    "they say above, or run one with --workers 1"
                 )
             )
 
@@ -344,10 +361,13 @@ class _Crew:
                 pass_fds=(place.control, *place.plugs),
                 env={**os.environ, _FOLDER_VARIABLE: str(self.folder)},
             )
+        except BaseException:
+            ours.close()
+            raise
         finally:
             for plug in (theirs, *plugs):
                 plug.close()
-        return _Worker(process, await _Messages.on(ours), asyncio.get_running_loop().time())
+        return _Worker(process, await _Messages.on(ours))
 
     async def _hear(self, worker: _Worker) -> None:
         """Take in what `worker` says until it ends."""
@@ -437,6 +457,8 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
     require_parser()
     settings = configuration.settings
     _require_balance(settings.workers)
+    if _FOLDER_VARIABLE in os.environ:
+        raise StartError(f"{_FOLDER_VARIABLE}: must not be set, as workers are given a folder of their own; unset it")
     egress_proxy_of(settings)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
@@ -478,7 +500,9 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
                 _tell_start(log, crew, status.proxy_url, url_of("http", *admin_address))
                 reloader = Reloader(source, reload_wanted, crew.take_over, crew.reload_interval_s, log, telemetry)
                 tasks.append(loop.create_task(reloader.run()))
-            await stop.wait()
+            await asyncio.wait([tasks[0], crew.failure], return_when=asyncio.FIRST_COMPLETED)
+            if crew.failure.done():
+                crew.failure.result()
         finally:
             for task in tasks:
                 task.cancel()

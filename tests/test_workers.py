@@ -274,6 +274,13 @@ async def test_a_port_that_is_taken_is_told_as_by_one_process(*, has_reuse: bool
     assert said.startswith(f"defender-sidecar: cannot listen on {listen} (address already in use)")
 
 
+async def test_a_folder_of_somebody_elses_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    status, said = await ended("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "2")
+    assert status == 2
+    assert said.startswith("defender-sidecar: PROMETHEUS_MULTIPROC_DIR: must not be set")
+
+
 async def test_workers_that_only_end_are_given_up() -> None:
     def load() -> Any:
         return load_configuration(None, {}, QUICK | {"workers": "2"})
@@ -282,6 +289,16 @@ async def test_workers_that_only_end_are_given_up() -> None:
     with pytest.raises(StartError, match=r"3 worker processes in a row ended before they served.*status 7"):
         await lead(source.read(), source, lines, (sys.executable, "-c", "raise SystemExit(7)"))
     assert {event["event"] for event in lines.events()} == {"worker_died"}
+
+
+async def test_a_program_that_is_not_there_is_given_up(tmp_path: Path) -> None:
+    source, lines = Source(lambda: load_configuration(None, {}, QUICK | {"workers": "2"})), Lines()
+    with pytest.raises(StartError, match=r"3 worker processes in a row .* none could be started"):
+        await lead(source.read(), source, lines, (str(tmp_path / "python"),))
+    events = lines.events()
+    assert {(event["event"], event["reason"]) for event in events} == {
+        ("worker_not_started", "No such file or directory")
+    }
 
 
 def test_families_of_leader_and_workers_are_one(tmp_path: Path) -> None:
