@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from proxy import __version__, logs, loop, simulator
+from proxy import __version__, logs, loop, simulator, workers
 from proxy.configuration import load_configuration
 from proxy.errors import UnusableInputError
 from proxy.reload import Source
@@ -87,7 +87,13 @@ def _leave_stdout() -> None:
 
 def _run(options: argparse.Namespace) -> int:
     source = Source(partial(_configuration, options))
-    loop.run(serve(source.read(), source, logs.stdout()))
+    configuration, stream = source.read(), logs.stdout()
+    if options.worker_at is not None:
+        loop.run(workers.work(configuration, source, workers.Place.of_argument(options.worker_at), stream))
+    elif configuration.settings.workers > 1:
+        loop.run(workers.lead(configuration, source, stream, (sys.executable, *sys.orig_argv[1:])))
+    else:
+        loop.run(serve(configuration, source, stream))
     return EXIT_OK
 
 
@@ -231,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: defender-sidecar run --upstream https://api.security.microsoft.com --mode observe",
     )
     _add_settings(run)
+    run.add_argument("--worker-at", metavar="PLACE", help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
 
     demo = commands.add_parser(
@@ -318,4 +325,4 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="HOST:PORT", help="where clients connect; port 0: any free one")
     parser.add_argument("--admin", metavar="HOST:PORT", help="where /metrics, /healthz and /readyz are")
     parser.add_argument("--mode", metavar="reject|fix|observe", help="what to do with a body in the wrong case")
-    parser.add_argument("--workers", metavar="N", help="number of processes; this version runs 1")
+    parser.add_argument("--workers", metavar="N", help="number of processes that carry requests (default: 1)")

@@ -26,8 +26,9 @@ from proxy.errors import UnusableInputError
 from proxy.progress import Watch, break_off, has_left, held_for_peer, reset
 
 if TYPE_CHECKING:
+    import socket
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
@@ -754,18 +755,28 @@ def _close_all(servers: list[asyncio.Server]) -> None:
 
 @asynccontextmanager
 async def listening(
-    listener: Listener, host: str, port: int, tls: ssl.SSLContext | None = None
+    listener: Listener,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    plugs: Sequence[socket.socket] = (),
 ) -> AsyncIterator[Entrance]:
     """Accept connections for `listener`, over `tls` if given; leaving stops accepting and drains.
+
+    Where there are `plugs`, it is on these, which are bound to the address already.
 
     Raises:
         ListenError: the address is taken, or is not this machine's.
     """
+    places: list[dict[str, Any]] = [{"sock": plug} for plug in plugs] or [{"host": host, "port": port}]
+    servers: list[asyncio.Server] = []
     try:
-        server = await _server_on(listener, tls, listener.settings, host=host, port=port)
+        for place in places:
+            servers.append(await _server_on(listener, tls, listener.settings, **place))  # noqa: PERF401
     except OSError as error:
+        _close_all(servers)
         raise ListenError(listen_problem(host, port, error)) from error
-    entrance = Entrance(listener, [server])
+    entrance = Entrance(listener, servers)
     try:
         yield entrance
     finally:

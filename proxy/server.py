@@ -29,7 +29,8 @@ from proxy.switch import Switch
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    import socket
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from typing import TextIO
 
     from proxy.configuration import Configuration
@@ -94,7 +95,6 @@ async def serving(
         StartError: the egress proxy that the environment names is none.
     """
     settings = configuration.settings
-    egress_proxy = _egress_proxy(settings)
     registry = CollectorRegistry()
     telemetry = Telemetry(registry, configuration.catalog, configuration.codes)
     readiness = Readiness(telemetry.ready)
@@ -117,16 +117,9 @@ async def serving(
             )
         except OSError as error:
             raise ListenError(listen_problem(settings.admin.host, settings.admin.port, error)) from error
-        switch = await stack.enter_async_context(Switch.opened(configuration, egress_proxy, telemetry))
-        telemetry.watch_connections(switch.connections)
-        listener = Listener(switch, switch.refuse, settings)
-        tls = configuration.listener_tls
-        entrance = await stack.enter_async_context(
-            listening(listener, settings.listen.host, settings.listen.port, tls.context if tls else None)
-        )
-        running = Running(
-            _url("https" if tls else "http", *entrance.address), _url("http", *admin_address), registry, readiness, log
-        )
+        plant = await stack.enter_async_context(carrying(configuration, telemetry, log))
+        telemetry.watch_connections(plant.switch.connections)
+        running = Running(plant.url, url_of("http", *admin_address), registry, readiness, log)
         status.proxy_url = running.url
         readiness.phase = Phase.SERVING
         log.info(
@@ -138,7 +131,6 @@ async def serving(
             operations=len(configuration.catalog.operations),
             loop=kind_of(asyncio.get_running_loop()),
         )
-        plant = _Plant(configuration, switch, listener, entrance, telemetry, log)
         reloading: asyncio.Task[None] | None = None
         if source is not None:
             reloader = Reloader(
@@ -153,13 +145,47 @@ async def serving(
                 await asyncio.wait([reloading])
             readiness.phase = Phase.DRAINING
             status.end()
-            drain = listener.settings.drain
+            drain = plant.listener.settings.drain
             log.info("draining", delay_s=drain.delay_s, timeout_s=drain.timeout_s)
             await asyncio.sleep(drain.delay_s)
 
 
+@asynccontextmanager
+async def carrying(
+    configuration: Configuration, telemetry: Telemetry, log: Log, plugs: Sequence[socket.socket] = ()
+) -> AsyncIterator[Plant]:
+    """Carry requests for the length of the block; leaving drains within `drain.timeout_s`.
+
+    `plugs` are bound sockets to listen on in place of `listen`.
+
+    Raises:
+        ListenError: an address cannot be listened on.
+        StartError: the egress proxy that the environment names is none.
+    """
+    settings, tls = configuration.settings, configuration.listener_tls
+    async with Switch.opened(configuration, egress_proxy_of(settings), telemetry) as switch:
+        listener = Listener(switch, switch.refuse, settings)
+        address, context = settings.listen, tls.context if tls else None
+        async with listening(listener, address.host, address.port, context, plugs) as entrance:
+            yield Plant(configuration, switch, listener, entrance, telemetry, log)
+
+
+def follow(former: Configuration, read: Configuration) -> tuple[Configuration, Mapping[str, object]]:
+    """Return `read` as far as it can take the place of `former` while the proxy runs, and what is to be told of it."""
+    fixed = {key: getattr(former.settings, key) for key in _FIXED_KEYS}
+    restart_needed = [key for key, value in fixed.items() if value != getattr(read.settings, key)]
+    # What is listened on stays what it was, and is compared with the next settings again.
+    loaded = replace(read.loaded, settings=read.settings.model_copy(update=fixed))
+    configuration = replace(read, loaded=loaded)
+    told: dict[str, object] = {
+        "changed": changed_keys(former.settings, configuration.settings),
+        "operations": len(configuration.catalog.operations),
+    }
+    return configuration, told | ({"restart_needed": restart_needed} if restart_needed else {})
+
+
 @dataclass(slots=True)
-class _Plant:
+class Plant:
     """The parts of a running proxy that go by its configuration, and how they go over to another."""
 
     configuration: Configuration
@@ -168,6 +194,11 @@ class _Plant:
     entrance: Entrance
     telemetry: Telemetry
     log: Log
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return url_of("https" if self.configuration.listener_tls else "http", *self.entrance.address)
 
     def reload_interval_s(self) -> float:
         """Return how often to look at the files."""
@@ -181,12 +212,8 @@ class _Plant:
             StartError: the egress proxy that the environment names is none; all is as it was.
         """
         former = self.configuration.settings
-        egress_proxy = _egress_proxy(read.settings)
-        fixed = {key: getattr(former, key) for key in _FIXED_KEYS}
-        restart_needed = [key for key, value in fixed.items() if value != getattr(read.settings, key)]
-        # What is listened on stays what it was, and is compared with the next settings again.
-        loaded = replace(read.loaded, settings=read.settings.model_copy(update=fixed))
-        configuration = replace(read, loaded=loaded)
+        egress_proxy = egress_proxy_of(read.settings)
+        configuration, told = follow(self.configuration, read)
         settings, tls = configuration.settings, configuration.listener_tls
         if tls != self.configuration.listener_tls or (tls and settings.downstream != former.downstream):
             await self.entrance.reopen(tls.context if tls else None, settings)
@@ -199,11 +226,7 @@ class _Plant:
         if gc.get_freeze_count():
             # The former catalog is garbage by now but for exchanges under way, the new one is there to stay.
             _freeze()
-        told: dict[str, object] = {
-            "changed": changed_keys(former, settings),
-            "operations": len(configuration.catalog.operations),
-        }
-        return told | ({"restart_needed": restart_needed} if restart_needed else {})
+        return told
 
 
 def keep_pauses_short() -> None:
@@ -250,7 +273,7 @@ async def serve(configuration: Configuration, source: Source, stream: TextIO) ->
         await stop.wait()
 
 
-def _egress_proxy(settings: Settings) -> str | None:
+def egress_proxy_of(settings: Settings) -> str | None:
     """Return the egress proxy that the environment names for the upstream, if settings ask for one.
 
     Raises:
@@ -281,5 +304,6 @@ def _is_http(url: str) -> bool:
         return False
 
 
-def _url(scheme: str, host: str, port: int) -> str:
+def url_of(scheme: str, host: str, port: int) -> str:
+    """Return the URL of an address that is listened on."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -49,7 +49,6 @@ from proxy.settings_values import (
     Seconds,
     Truth,
     UpstreamUrl,
-    Workers,
     is_path,
 )
 
@@ -315,7 +314,7 @@ class Settings(BaseSettings):
         description="HOST:PORT for /metrics, /healthz and /readyz; not the clients' own.",
         json_schema_extra={"default": str(USUAL_ADDRESS["admin"])},
     )
-    workers: Workers = Field(default=1, description="Processes; this version runs one. For more, run more replicas.")
+    workers: Count = Field(default=1, description="Processes that carry requests; more than one on Linux alone.")
     tls: TlsSettings = Field(
         default_factory=TlsSettings, description="What clients are met with; without a certificate, plain HTTP."
     )

@@ -293,12 +293,6 @@ def _whole(least: int, of: str) -> Callable[[object], int]:
     return read
 
 
-def _one_process(value: object) -> int:
-    if _integer(value) == 1:
-        return 1
-    raise ValueError("must be 1: this version runs one process; run more replicas instead")
-
-
 # Words.
 
 _TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -418,9 +412,6 @@ Bytes = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(_whole(1, " 
 
 BytesOrNoLimit = Annotated[int, Field(ge=0, le=MAX_INTEGER), BeforeValidator(_whole(0, " of bytes"))]
 """A size; 0 for no limit."""
-
-Workers = Annotated[int, PlainValidator(_one_process), WithJsonSchema({"type": "integer", "const": 1})]
-"""A number of processes: 1."""
 
 Truth = Annotated[bool, PlainValidator(_truth), WithJsonSchema({"type": "boolean"})]
 """True or false."""

@@ -46,7 +46,7 @@ SHELL = {
     "catalog_report": row("core errors", "rich"),
     "cli": row(
         "__init__ catalog_report configuration demo errors logs loop metadata reload resources server settings "
-        "simulator",
+        "simulator workers",
         "rich",
     ),
     "configuration": row("core files resources settings tls"),
@@ -83,6 +83,9 @@ SHELL = {
     "telemetry": row("__init__ core logs", "prometheus_client"),
     "tls": row("files"),
     "upstream": row("core progress", "aiohttp yarl"),
+    "workers": row(
+        "admin configuration core errors listener logs loop reload server status telemetry", "prometheus_client"
+    ),
 }
 
 # Import names whose distribution is called otherwise, or comes with another that is declared.

@@ -203,7 +203,7 @@ class Recorder(asyncio.Protocol):
         self.transport = transport
         self.open.add(self)
 
-    def connection_lost(self, exc: BaseException | None) -> None:
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.open.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -292,7 +292,7 @@ class Served:
             self._is_up.set()
             await self._stop.wait()
         server.close()
-        while Recorder.open:
+        while Recorder.open:  # noqa: ASYNC110 - they end on their own
             await asyncio.sleep(0.005)
 
     def call(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

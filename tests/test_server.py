@@ -508,7 +508,8 @@ async def test_a_settings_file_that_makes_no_sense(tmp_path: Path, content: byte
     [
         (("--upstream", "api.security.microsoft.com"), "--upstream: upstream.url = api.security.microsoft.com: must "),
         (("--mode", "fixx"), "--mode: check.mode = fixx: must be reject, fix or observe"),
-        (("--workers", "two"), "--workers: workers = two: must "),
+        (("--workers", "two"), "--workers: workers = two: must be a whole number, 1 or more"),
+        (("--workers", "0"), "--workers: workers = 0: must be a whole number, 1 or more"),
         (("--listen", "8080"), "--listen: listen = 8080: must be HOST:PORT"),
         (("--admin", "127.0.0.1:http"), "--admin: admin = 127.0.0.1:http: must end in a port"),
     ],

@@ -175,7 +175,7 @@ def test_every_problem_of_every_layer_is_told_in_the_order_that_one_meets_them(
 ) -> None:
     path = written(
         "upstream:\n  ulr: https://one.example\n  max_connections: many\n"
-        "listen: 8080\nworkers: 2\ncheck:\n  mode: off\nworkerz: 4\n"
+        "listen: 8080\nworkers: 0\ncheck:\n  mode: off\nworkerz: 4\n"
     )
     environment = {"DEFENDER_SIDECAR_LISTN": "x", variable("drain.delay_s"): "soon"}
     flags = {"admin": "nowhere"}
@@ -183,7 +183,7 @@ def test_every_problem_of_every_layer_is_told_in_the_order_that_one_meets_them(
         f"{path}:2: upstream.ulr = https://one.example: must be a known key; did you mean upstream.url?",
         f"{path}:3: upstream.max_connections = many: must be a whole number, 1 or more",
         f"{path}:4: listen = 8080: must be HOST:PORT, such as 127.0.0.1:8080; did you mean 127.0.0.1:8080?",
-        f"{path}:5: workers = 2: must be 1: this version runs one process; run more replicas instead",
+        f"{path}:5: workers = 0: must be a whole number, 1 or more",
         f"{path}:7: check.mode = off: must be reject, fix or observe; `off` goes under check.operations, by operation",
         f"{path}:8: workerz = 4: must be a known key; did you mean workers?",
         "DEFENDER_SIDECAR_DRAIN__DELAY_S: drain.delay_s = soon: must be a number of seconds, 0 or more",
@@ -264,7 +264,8 @@ def test_the_schema_describes_every_key_with_its_default(schema: Draft202012Vali
         pytest.param("listen: 8080", False, id="number-for-an-address"),
         pytest.param("listen: ':8080'", False, id="no-host"),
         pytest.param("check: {mode: off}", False, id="off-for-all"),
-        pytest.param("workers: 2", False, id="workers"),
+        pytest.param("workers: 2", True, id="workers"),
+        pytest.param("workers: 0", False, id="no-workers"),
         pytest.param("drain: {timeout_s: 0}", False, id="no-time"),
         pytest.param("limits: {fields: 0}", False, id="no-fields"),
         pytest.param("upstream: {url: 'https://host/api'}", False, id="path"),

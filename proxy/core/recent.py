@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from proxy.core import tags
 from proxy.core.codes import MISMATCH_HELP, OTHER
@@ -13,7 +13,7 @@ from proxy.core.model import Kind, Origin, Suspicion
 from proxy.core.text import printable, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from proxy.core.model import Outcome
 
@@ -92,6 +92,76 @@ class _Misspelling:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Misspelt:
+    """One misspelling in one body; for the names see `_Misspelling`."""
+
+    parameter: str
+    method: str
+    operation: str
+    route: str
+    page: str | None
+    got: str
+    expected: str
+    is_value: bool
+    is_conflict: bool
+    fix: str
+    action: str
+    is_accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is remembered of one exchange: texts and numbers alone, so that it can be told to another process.
+
+    `counted` is the code's label, the status and the origin of an error; `error` is what the page shows of it.
+    """
+
+    at_s: float
+    counted: tuple[str, str, str] | None
+    error: Document | None
+    misspelt: tuple[Misspelt, ...]
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Note:
+        """Return the note that `dataclasses.asdict` made `document` of, though JSON knows no tuples."""
+        label, status, origin = document["counted"] or ("", "", "")
+        return cls(
+            document["at_s"],
+            (label, status, origin) if document["counted"] else None,
+            document["error"],
+            tuple(Misspelt(**one) for one in document["misspelt"]),
+        )
+
+
+def note_of(outcome: Outcome, fields: Mapping[str, object], at_s: float) -> Note:
+    """Return what is to be remembered of `outcome`, whose log line has `fields`; see `Recent.is_kept`."""
+    error = outcome.error
+    return Note(
+        at_s,
+        (error.label, tags.status_label(outcome), error.origin.value) if error is not None else None,
+        _error(outcome, fields, at_s) if error is not None or outcome.failure is not None else None,
+        tuple(_misspelt(outcome, fields)) if outcome.action is not None else (),
+    )
+
+
+def _misspelt(outcome: Outcome, fields: Mapping[str, object]) -> Iterable[Misspelt]:
+    """Yield each misspelling of the body once."""
+    told = {
+        (mismatch.parameter, _shown(mismatch.got), mismatch.kind, mismatch.conflict): mismatch
+        for mismatch in outcome.findings.mismatches[:_MISMATCHES_AT_MOST]
+    }
+    page = _text_or_none(_mapping(fields.get("help")).get("operation_page"))
+    action = outcome.action.value if outcome.action is not None else ""
+    is_accepted = tags.mismatch_outcome(outcome) == "accepted"
+    for mismatch in told.values():
+        yield Misspelt(
+            mismatch.parameter, outcome.method, outcome.operation, outcome.route, page, _shown(mismatch.got),
+            _shown(mismatch.expected), mismatch.kind is Kind.VALUE, mismatch.conflict, _shown(fix_of(mismatch)),
+            action, is_accepted,
+        )  # fmt: skip
+
+
 class Recent:
     """Remembers what failed and what was misspelt, since the process began; `seq` grows with each exchange of these.
 
@@ -119,13 +189,17 @@ class Recent:
 
     def record(self, outcome: Outcome, fields: Mapping[str, object], at_s: float) -> None:
         """Remember `outcome`, whose log line has `fields`, as of `at_s` in seconds since 1970; see `is_kept`."""
+        self.add(note_of(outcome, fields, at_s))
+
+    def add(self, note: Note) -> None:
+        """Remember what `note` tells of an exchange, which may have been another process's."""
         self.seq += 1
-        if outcome.error is not None:
-            self._count(outcome, outcome.error.label, outcome.error.origin.value, at_s)
-        if outcome.error is not None or outcome.failure is not None:
-            self._errors.append(_error(self.seq, outcome, fields, at_s))
-        if outcome.action is not None:
-            self._note_misspellings(outcome, fields, at_s)
+        if note.counted is not None:
+            self._count(note.counted, note.at_s)
+        if note.error is not None:
+            self._errors.append({"seq": self.seq, **note.error})
+        for misspelt in note.misspelt:
+            self._note_misspelling(misspelt, note.at_s)
         self._tell()
 
     def since(self, seq: int = 0) -> Document:
@@ -137,42 +211,34 @@ class Recent:
             "misspellings": [item.document() for item in self._misspellings.values() if item.seq > seq],
         }
 
-    def _count(self, outcome: Outcome, code: str, origin: str, at_s: float) -> None:
-        key = (code, tags.status_label(outcome), origin)
+    def _count(self, key: tuple[str, str, str], at_s: float) -> None:
         count = self._counts.get(key)
         if count is None:
             count = self._counts[key] = _Count(*key)
         count.seq, count.at_s, count.count = self.seq, at_s, count.count + 1
 
-    def _note_misspellings(self, outcome: Outcome, fields: Mapping[str, object], at_s: float) -> None:
-        """Count each misspelling of the body once; the one that was not seen for longest makes room for a new one."""
-        told = {
-            (outcome.operation, mismatch.parameter, _shown(mismatch.got), mismatch.kind, mismatch.conflict): mismatch
-            for mismatch in outcome.findings.mismatches[:_MISMATCHES_AT_MOST]
-        }
-        help_fields = _mapping(fields.get("help"))
-        for key, mismatch in told.items():
-            item = self._misspellings.pop(key, None)
-            if item is None:
-                item = _Misspelling(
-                    outcome.method, outcome.operation, outcome.route, _text_or_none(help_fields.get("operation_page")),
-                    _shown(mismatch.got), _shown(mismatch.expected), mismatch.kind is Kind.VALUE,
-                    mismatch.conflict, _shown(fix_of(mismatch)),
-                )  # fmt: skip
-            if len(self._misspellings) >= MISSPELLINGS_AT_MOST:
-                del self._misspellings[next(iter(self._misspellings))]
-            self._misspellings[key] = item
-            item.seq, item.at_s, item.count = self.seq, at_s, item.count + 1
-            if outcome.action is not None:
-                item.actions[outcome.action.value] = item.actions.get(outcome.action.value, 0) + 1
-            item.accepted += tags.mismatch_outcome(outcome) == "accepted"
+    def _note_misspelling(self, misspelt: Misspelt, at_s: float) -> None:
+        """Count a misspelling; the one that was not seen for longest makes room for a new one."""
+        m = misspelt
+        key = (m.operation, m.parameter, m.got, m.is_value, m.is_conflict)
+        item = self._misspellings.pop(key, None)
+        if item is None:
+            item = _Misspelling(
+                m.method, m.operation, m.route, m.page, m.got, m.expected, m.is_value, m.is_conflict, m.fix
+            )
+        if len(self._misspellings) >= MISSPELLINGS_AT_MOST:
+            del self._misspellings[next(iter(self._misspellings))]
+        self._misspellings[key] = item
+        item.seq, item.at_s, item.count = self.seq, at_s, item.count + 1
+        item.actions[m.action] = item.actions.get(m.action, 0) + 1
+        item.accepted += m.is_accepted
 
 
 def _by_seq(count: _Count) -> int:
     return count.seq
 
 
-def _error(seq: int, outcome: Outcome, fields: Mapping[str, object], at_s: float) -> Document:
+def _error(outcome: Outcome, fields: Mapping[str, object], at_s: float) -> Document:
     """Return what the page shows of an error; a failure amid a response has no code but what failed, and no ID."""
     error, help_fields = outcome.error, _mapping(fields.get("help"))
     failure, remedy = outcome.failure, _text_or_none(help_fields.get("remedy"))
@@ -185,7 +251,6 @@ def _error(seq: int, outcome: Outcome, fields: Mapping[str, object], at_s: float
         origin = Origin.PROXY
         message = "The response had begun, and the client got a part of it."
     return {
-        "seq": seq,
         "at": round(at_s, 3),
         "event": tags.log_event(outcome),
         "method": outcome.method,
