@@ -180,12 +180,10 @@ class _Course:
         """Take the request through check, upstream and normalisation, answer it whatever happens, and tell of it."""
         exchange = self._exchange
         exchange.traffic.in_flight += 1
-        exchange.telemetry.in_flight.inc()
         try:
             await self._run()
         finally:
             exchange.traffic.in_flight -= 1
-            exchange.telemetry.in_flight.dec()
             exchange.telemetry.record(self._outcome())
 
     async def _run(self) -> None:
@@ -493,7 +491,7 @@ class _Course:
             content = await self._page_content(response, fields)
         elif response.is_whole and response.length is not None:
             # It goes out in one piece with its head.
-            content = _Content(fields, response.length, await response.read(), is_whole=True)
+            content = _Content(fields, response.length, response.read_whole(), is_whole=True)
         else:
             content = _Content(fields, response.length)
         whole = content.begun if content.is_whole else b""

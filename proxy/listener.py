@@ -23,7 +23,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.core import headers
 from proxy.core.failure import Failure
 from proxy.errors import UnusableInputError
-from proxy.progress import Watch, break_off, has_left, held_for_peer, reset
+from proxy.progress import Watch, break_off, has_left, held_for_peer, read_in_pieces, reset
 
 if TYPE_CHECKING:
     import socket
@@ -232,6 +232,7 @@ class GuardedConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request, or turn the peer away where there are too many."""
+        read_in_pieces(transport)
         super().connection_made(transport)
         if len(self._peers.connections) > self._limits.max_connections:
             self._refuse(Failure.OVERLOADED)

@@ -118,7 +118,7 @@ async def serving(
         except OSError as error:
             raise ListenError(listen_problem(settings.admin.host, settings.admin.port, error)) from error
         plant = await stack.enter_async_context(carrying(configuration, telemetry, log))
-        telemetry.watch_connections(plant.switch.connections)
+        telemetry.watch(plant.switch.in_flight, plant.switch.connections)
         running = Running(plant.url, url_of("http", *admin_address), registry, readiness, log)
         status.proxy_url = running.url
         readiness.phase = Phase.SERVING

@@ -129,6 +129,10 @@ class Switch:
         """Return the reply to bytes that never became a request, and count it as an exchange."""
         return self._exchange.refuse(failure)
 
+    def in_flight(self) -> int:
+        """Return the number of exchanges under way."""
+        return self._traffic.in_flight
+
     def connections(self) -> Mapping[str, int]:
         """Return the number of open connections to upstreams by state: `in_use` and `idle`."""
         counts = {"in_use": 0, "idle": 0}

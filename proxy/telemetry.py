@@ -121,8 +121,9 @@ class Telemetry:
         self._logger = logger
         self._logs_requests = requests
 
-    def watch_connections(self, connections: Callable[[], Mapping[str, int]]) -> None:
-        """Export what `connections` returns, by state, at each scrape."""
+    def watch(self, in_flight: Callable[[], int], connections: Callable[[], Mapping[str, int]]) -> None:
+        """Export at each scrape how many exchanges are under way, and the connections to the upstream by state."""
+        self.in_flight.set_function(in_flight)
         self.registry.register(_Connections(connections))
 
     def connections_gauge(self) -> Gauge:

@@ -203,7 +203,7 @@ async def work(configuration: Configuration, source: Source, place: Place, strea
         async with carrying(configuration, telemetry, log, plugs) as plant:
             keep_pauses_short()
             messages.say("serving")
-            counting = asyncio.create_task(_count_connections(plant, telemetry))
+            counting = asyncio.create_task(_take_stock(plant, telemetry))
             try:
                 is_asked = await _obey(messages, plant, source)
             finally:
@@ -232,9 +232,10 @@ async def _obey(messages: _Messages, plant: Plant, source: Source) -> bool:
     return False
 
 
-async def _count_connections(plant: Plant, telemetry: Telemetry) -> None:
+async def _take_stock(plant: Plant, telemetry: Telemetry) -> None:
     gauge = telemetry.connections_gauge()
     while True:
+        telemetry.in_flight.set(plant.switch.in_flight())
         for state, count in plant.switch.connections().items():
             gauge.labels(state).set(count)
         await asyncio.sleep(_GAUGE_INTERVAL_S)

@@ -166,7 +166,7 @@ def test_reasons_not_to_fix() -> None:
 def test_metrics() -> None:
     registry = CollectorRegistry()
     telemetry = Telemetry(registry, load_catalog(), load_error_codes())
-    telemetry.watch_connections(lambda: {"in_use": 0, "idle": 0})
+    telemetry.watch(lambda: 0, lambda: {"in_use": 0, "idle": 0})
     written = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
     (table,) = tables(section("Metrics"))
     assert {f"defender_proxy_{row['metric']}" for row in table} == written

@@ -138,7 +138,7 @@ def exemplar_of(registry: CollectorRegistry, name: str) -> dict[str, str] | None
 def told_everything() -> Telemetry:
     """Return telemetry that has met one outcome of each kind."""
     told = telemetry()
-    told.watch_connections(lambda: {"in_use": 1, "idle": 2})
+    told.watch(lambda: 0, lambda: {"in_use": 1, "idle": 2})
     told.count_log_line("warning")
     told.record(outcome(body_result=BodyResult.CLEAN, resend="connection_terminated"))
     told.record(outcome(status=429, error=tag(label="TooManyRequests")))
@@ -304,7 +304,7 @@ def test_a_numeric_code_counts_under_its_name() -> None:
 
 def test_connections_are_asked_for_at_each_scrape() -> None:
     told, open_now = telemetry(), itertools.count(1)
-    told.watch_connections(lambda: {"in_use": next(open_now), "idle": 0})
+    told.watch(lambda: 0, lambda: {"in_use": next(open_now), "idle": 0})
 
     assert [value(told.registry, "upstream_connections", state="in_use") for _ in range(2)] == [1, 2]
 
