@@ -143,9 +143,8 @@ class Report:
         def rate(workload: str) -> Callable[[str], str]:
             def cell(proxy: str) -> str:
                 cells = self._cells[workload, proxy]
-                mark = ""
-                if any(one.cpu_s is not None and one.cpu_s / one.wall_s < _BUSY_AT_LEAST for one in cells):
-                    mark = "+"
+                busy = _median(one.cpu_s / one.wall_s for one in cells if one.cpu_s is not None)
+                mark = "+" if busy is not None and busy < _BUSY_AT_LEAST else ""
                 return _shown(_median(one.requests / one.wall_s for one in cells), "{:,.0f}" + mark)
 
             return cell
