@@ -388,7 +388,7 @@ _BAR: Final = 22
 _STEP: Final = 34
 _LEFT: Final = 160
 _TOP: Final = 44
-_FIGURES: Final = 150
+_FIGURES: Final = 200
 
 _STYLE: Final = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
