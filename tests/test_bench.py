@@ -257,6 +257,12 @@ class TestReport:
         assert targets["CPU of a checked POST, the plain aiohttp proxy's to it"] == "NOT"
         assert targets["CPU of a POST, check on to check off"] == "NOT"
 
+    @pytest.mark.parametrize(("wall_s", "is_told"), [(1.0, False), (2.0, True)])
+    def test_a_busy_machine_is_told(self, wall_s: float, *, is_told: bool) -> None:
+        results = Results(cells=[Cell("post", "a", 0, 10, wall_s, 0.95), Cell("post", "b", 0, 100, wall_s, 0.4)])
+        text = Report(results, [proxy_of("a"), proxy_of("b")], Plan(), FACTS).text()
+        assert ("the machine was busy: the slowest proxy got 48% of its core" in text) == is_told
+
     def test_names_are_escaped_in_the_picture(self) -> None:
         results = Results(cells=[Cell("post", "<a&b>", 0, 10, 1.0, 0.1), Cell("post", "c", 0, 10, 1.0, 0.9)])
         picture = Report(results, [proxy_of("<a&b>"), proxy_of("c")], Plan(), FACTS).picture()

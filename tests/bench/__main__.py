@@ -6,6 +6,8 @@ out. Printed are CPU time per request, requests per second, the latency that eac
 start-up time, the rate of a large download, the ratios between them, and which targets are met. Linux alone.
 
 `python -m tests.bench profile WORKLOAD` runs the sidecar under cProfile instead and prints where its time goes.
+`python -m tests.bench instructions WORKLOAD` counts the instructions of one request by Valgrind, which tells more than
+a time on a machine that is busy.
 
 Exit status 1 where an answer is wrong or a proxy does not start: then no figure means anything, and none is printed.
 """
@@ -16,12 +18,15 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from tests.bench.load import WrongAnswerError
 from tests.bench.measure import CELLS, QUICK, SECTIONS, Plan, Run
-from tests.bench.profiled import profile
+from tests.bench.profiled import instructions, profile
 from tests.bench.proxies import NAMES, StartError, contestants, machine
 from tests.bench.report import Report
+
+_EXAMINE: Final = {"profile": profile, "instructions": instructions}
 
 
 def _names(known: tuple[str, ...]) -> type[frozenset[str]]:
@@ -40,8 +45,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=["run", "profile"], default="run")
-    parser.add_argument("workload", nargs="?", choices=CELLS, default="post", help="what to profile (default: post)")
+    parser.add_argument("command", nargs="?", choices=["run", "profile", "instructions"], default="run")
+    parser.add_argument("workload", nargs="?", choices=CELLS, default="post", help="of these two (default: post)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
     parser.add_argument("--only", metavar="WORKLOAD", type=_names(SECTIONS), help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--peers", metavar="A,B", type=_names(NAMES), help=f"of {', '.join(NAMES)}")
@@ -61,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     plan = QUICK if options.quick else Plan()
     plan = replace(plan, rounds=options.rounds or plan.rounds, requests=options.requests)
     try:
-        if options.command == "profile":
-            sys.stdout.write(profile(options.workload, plan))
+        if (examine := _EXAMINE.get(options.command)) is not None:
+            sys.stdout.write(examine(options.workload, plan))
             return 0
         proxies = contestants(options.peers)
         sections = [name for name in SECTIONS if options.only is None or name in options.only]

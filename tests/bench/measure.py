@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -177,6 +177,15 @@ def upstream(cores: frozenset[int], certificate: Path | None = None) -> Iterator
                 process.terminate()
 
 
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """Return files with an authority's certificate, and with the upstream's and its key."""
+    authority = trustme.CA()
+    ca_file, certificate = folder / "ca.pem", folder / "upstream.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    authority.issue_cert(UPSTREAM_NAME).private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    return ca_file, certificate
+
+
 def expected_of(workload: Workload, proxy: Proxy | None) -> Expected:
     """Return what a proxy has to answer; None is the upstream itself."""
     if proxy is not None and (own := workload.own_answers.get(proxy.kind)) is not None:
@@ -204,10 +213,7 @@ class Run:
         """Measure everything."""
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            authority = trustme.CA()
-            ca_file, certificate = folder / "ca.pem", folder / "upstream.pem"
-            authority.cert_pem.write_to_path(str(ca_file))
-            authority.issue_cert(UPSTREAM_NAME).private_key_and_cert_chain_pem.write_to_path(str(certificate))
+            ca_file, certificate = certificates(folder)
             plain = stack.enter_context(upstream(self._cores.upstream))
             encrypted = stack.enter_context(upstream(self._cores.upstream, certificate))
             stack.enter_context(on_cores(self._cores.client))
@@ -220,7 +226,7 @@ class Run:
 
     def _start_up(self, plain: Upstream, folder: Path) -> None:
         for number in range(self._plan.starts):
-            for proxy in self._in_turn(number):
+            for proxy in (one for one in self._in_turn(number) if _takes_part(one, "start")):
                 self._say(f"start {number + 1}/{self._plan.starts}: {proxy.title}")
                 with running(proxy, plain.port, folder, self._cores.proxies) as one:
                     time.sleep(_AT_REST_S)
@@ -319,7 +325,7 @@ class Run:
             stack.callback(plain.process.cpu_affinity, sorted(self._cores.upstream))
             by_count: dict[int, Running] = {}
             for count in (1, 2):
-                proxy = sidecar.with_launch(sidecar_launch(workers=count))
+                proxy = replace(sidecar, launch=sidecar_launch(workers=count))
                 try:
                     by_count[count] = stack.enter_context(running(proxy, plain.port, folder, self._cores.all))
                 except StartError as error:

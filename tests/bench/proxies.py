@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
@@ -66,10 +66,6 @@ class Proxy:
     never: frozenset[str] = frozenset()
     """The workloads that it cannot take part in."""
     left_out: str = ""
-
-    def with_launch(self, launch: Callable[[str, Lane, Path], Launch]) -> Proxy:
-        """Return the same proxy, started in another way."""
-        return replace(self, launch=launch)
 
 
 def _url(lane: Lane) -> str:
