@@ -19,9 +19,10 @@ import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
@@ -54,7 +55,9 @@ _LINE_BYTES_AT_MOST: Final = 2**20
 # What a worker holds for a leader that does not read; notes beyond that are left out.
 _NOTES_BYTES_AT_MOST: Final = 2**20
 _LOG_BYTES_HELD_AT_MOST: Final = 64 * 1024
-_GAUGE_INTERVAL_S: Final = 1.0
+_PUBLISHED_EACH_S: Final = 0.25
+_LOOKS_FOR_LEADER: Final = 100
+_LOOKED_EACH_S: Final = 0.01
 
 _FAILED_STARTS_AT_MOST: Final = 3
 _FIRST_PAUSE_S: Final = 0.1
@@ -179,6 +182,73 @@ class _Relay(Recent):
         self._messages.say_if_room("note", note=asdict(note))
 
 
+class _Published:
+    """Numbers that are kept in memory, and written now and then to the file that the leader reads.
+
+    prometheus_client's own are written each time, ten times and 50 µs for each request.
+    """
+
+    def __init__(self) -> None:
+        self._changed: list[_Number] = []
+        self._in_file = values.MultiProcessValue()  # type: ignore[no-untyped-call] # it has no types
+
+    def number(self, *args: Any, **kwargs: Any) -> _Number:
+        """Return a new number; this is what `prometheus_client.values.ValueClass` makes."""
+        return _Number(self._in_file(*args, **kwargs), self._changed)
+
+    def publish(self) -> None:
+        """Write what has changed."""
+        for _ in range(len(self._changed)):
+            self._changed.pop().publish()
+
+
+class _Number:
+    """A number as prometheus_client wants it; threads may count at the same time."""
+
+    _multiprocess = True
+
+    def __init__(self, in_file: Any, changed: list[_Number]) -> None:
+        self._in_file = in_file
+        # A former process of the same ID may have left one.
+        self._value: float = in_file.get()
+        self._changed = changed
+        self._is_changed = False
+        self._lock = Lock()
+
+    def inc(self, amount: float) -> None:
+        """Add `amount`."""
+        with self._lock:
+            self._value += amount
+            if not self._is_changed:
+                self._is_changed = True
+                self._changed.append(self)
+
+    def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - the library's signature
+        """Be `value` from now on."""
+        with self._lock:
+            self._value = value
+            if not self._is_changed:
+                self._is_changed = True
+                self._changed.append(self)
+
+    def publish(self) -> None:
+        """Write it to the file."""
+        with self._lock:
+            self._is_changed = False
+            value = self._value
+        self._in_file.set(value)
+
+    def get(self) -> float:
+        """Return it."""
+        return self._value
+
+    def set_exemplar(self, _exemplar: object) -> None:
+        """Do without: the files hold none."""
+
+    def get_exemplar(self) -> None:
+        """Return None, as above."""
+
+
 async def work(configuration: Configuration, source: Source, place: Place, stream: TextIO) -> None:
     """Carry requests until the leader asks for the end, or is gone."""
     require_parser()
@@ -189,6 +259,8 @@ async def work(configuration: Configuration, source: Source, place: Place, strea
         loop.add_signal_handler(number, lambda: None)
     messages = await _Messages.on(socket.socket(fileno=place.control))
     folder, settings = Path(place.folder), configuration.settings
+    published = _Published()
+    values.ValueClass = published.number  # the library's own place for another kind of number
     telemetry = Telemetry(CollectorRegistry(), configuration.catalog, configuration.codes)
     telemetry.recent = _Relay(messages)
     plugs = [socket.socket(fileno=number) for number in place.plugs]
@@ -203,17 +275,26 @@ async def work(configuration: Configuration, source: Source, place: Place, strea
         async with carrying(configuration, telemetry, log, plugs) as plant:
             keep_pauses_short()
             messages.say("serving")
-            counting = asyncio.create_task(_take_stock(plant, telemetry))
-            try:
-                is_asked = await _obey(messages, plant, source)
-            finally:
-                counting.cancel()
+            publishing = asyncio.create_task(_publish(published, plant, telemetry))
+            is_asked = await _obey(messages, plant, source)
             if is_asked:
+                # Where the leader is gone, the next one needs the port.
                 await asyncio.sleep(plant.listener.settings.drain.delay_s)
-            elif os.getppid() != leader:
-                # The next leader needs the port, hence no delay. The folder is nobody's any more.
-                shutil.rmtree(folder, ignore_errors=True)
+        publishing.cancel()
+    published.publish()
     messages.close()
+    if not is_asked and await _is_gone(leader):
+        # The folder is nobody's any more.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _is_gone(leader: int) -> bool:
+    """Whether the process `leader` has ended; what it held open is closed a moment before that."""
+    for _ in range(_LOOKS_FOR_LEADER):
+        if os.getppid() != leader:
+            return True
+        await asyncio.sleep(_LOOKED_EACH_S)
+    return False
 
 
 async def _obey(messages: _Messages, plant: Plant, source: Source) -> bool:
@@ -232,13 +313,15 @@ async def _obey(messages: _Messages, plant: Plant, source: Source) -> bool:
     return False
 
 
-async def _take_stock(plant: Plant, telemetry: Telemetry) -> None:
+async def _publish(published: _Published, plant: Plant, telemetry: Telemetry) -> None:
+    """Let the leader know of all numbers, now and then."""
     gauge = telemetry.connections_gauge()
     while True:
         telemetry.in_flight.set(plant.switch.in_flight())
         for state, count in plant.switch.connections().items():
             gauge.labels(state).set(count)
-        await asyncio.sleep(_GAUGE_INTERVAL_S)
+        published.publish()
+        await asyncio.sleep(_PUBLISHED_EACH_S)
 
 
 # The leader.

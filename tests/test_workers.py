@@ -101,6 +101,7 @@ async def test_all_processes_answer_and_are_told_of_as_one(
 
         assert [await ask(running.port) for _ in range(CONNECTIONS)] == [403] * CONNECTIONS
 
+        await until(lambda: _is(running, "requests_total", CONNECTIONS, status="403"))
         counted = {}
         for worker in workers(running):
             files = [str(folder(running) / f"counter_{worker.pid}.db")]
@@ -115,8 +116,8 @@ async def test_all_processes_answer_and_are_told_of_as_one(
         assert await total(running, "requests_total", status="403") == CONNECTIONS
         assert await total(running, "request_duration_seconds_count") == CONNECTIONS
         assert await total(running, "ready") == await total(running, "build_info") == 1
-        assert await total(running, "requests_in_flight") == 0
-        # Idle ones of both, told within a second.
+        await until(lambda: _is(running, "requests_in_flight", 0))
+        # Idle ones of both.
         await until(lambda: _has(running, "upstream_connections", 2, state="idle"))
 
         await event(running, "upstream_error", CONNECTIONS)
@@ -126,8 +127,8 @@ async def test_all_processes_answer_and_are_told_of_as_one(
         # The page counts what all of them met.
         assert f"<td>{CONNECTIONS}</td>" in page
         # What leader and workers logged.
-        levels = await total(running, "log_events_total")
-        assert levels == len(running.lines)
+        await until(lambda: _has(running, "log_events_total", len(running.lines)))
+        assert await total(running, "log_events_total") == len(running.lines)
         counters = folder(running)
         assert counters.stat().st_mode & 0o777 == 0o700
     assert not counters.exists()
@@ -135,6 +136,10 @@ async def test_all_processes_answer_and_are_told_of_as_one(
 
 async def _has(running: ProxyProcess, name: str, at_least: float, **labels: str) -> bool:
     return await total(running, name, **labels) >= at_least
+
+
+async def _is(running: ProxyProcess, name: str, value: float, **labels: str) -> bool:
+    return await total(running, name, **labels) == value
 
 
 async def hanging(upstream: Upstream, wire: Wire) -> None:
@@ -170,7 +175,7 @@ async def test_a_worker_that_dies_is_replaced(start_upstream: Callable[..., Awai
         assert await total(running, "requests_in_flight") == 0
         assert {await ask(running.port) for _ in range(CONNECTIONS)} == {200}
         assert not {one.pid for one in former} & {one.pid for one in workers(running)}
-        assert await total(running, "requests_total", status="200") == CONNECTIONS
+        await until(lambda: _is(running, "requests_total", CONNECTIONS, status="200"))
 
 
 async def _is_ready(running: ProxyProcess) -> bool:
