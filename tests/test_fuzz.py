@@ -12,7 +12,7 @@ import json
 import re
 import threading
 import zlib
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -199,8 +199,7 @@ class Recorder(asyncio.Protocol):
         self.connections.append(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.open.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - asyncio's signature
