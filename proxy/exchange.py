@@ -151,28 +151,32 @@ class Exchange:
 class _Course:
     """The course of one exchange: what is known of it so far, and the steps still to take."""
 
-    # What holds until something else is known.
-    _operation = UNKNOWN
-    _checked = check.UNCHECKED
-    _forwarded = b""
-    _suspects: tuple[Suspect, ...] = ()
-    _waited_s = 0.0
-    _upstream_s: float | None = None
-    _request_bytes = 0
-    _response_bytes = 0
-    _status: int | None = None
-    _tag: ErrorTag | None = None
-    _failure: Failure | None = None
-    _resend: str | None = None
-    _defect: str | None = None
-    _outgoing: Response | None = None
+    __slots__ = (
+        *("_checked", "_defect", "_exchange", "_failure", "_fields", "_forwarded", "_is_asked_for_body", "_operation"),
+        *("_outgoing", "_request", "_request_bytes", "_request_id", "_resend", "_response_bytes", "_settings"),
+        *("_started", "_status", "_suspects", "_tag", "_upstream_s", "_waited_s"),
+    )
 
     def __init__(self, exchange: Exchange, request: Request) -> None:
         self._exchange = exchange
         self._settings = exchange.settings
         self._request = request
         self._fields = request.fields
+        self._operation = UNKNOWN
+        self._checked = check.UNCHECKED
+        self._forwarded = b""
+        self._suspects: tuple[Suspect, ...] = ()
         self._started = perf_counter()
+        self._waited_s = 0.0
+        self._upstream_s: float | None = None
+        self._request_bytes = 0
+        self._response_bytes = 0
+        self._status: int | None = None
+        self._tag: ErrorTag | None = None
+        self._failure: Failure | None = None
+        self._resend: str | None = None
+        self._defect: str | None = None
+        self._outgoing: Response | None = None
         self._is_asked_for_body = not _expects_continue(request)
         self._request_id = _request_id(self._fields)
 
