@@ -146,9 +146,8 @@ class Response:
             ConnectionError: the client has left, or has read nothing for too long; the connection is gone.
         """
         if self._is_chunked:
-            self._connection.send(b"%b%x\r\n%b\r\n" % (self._head(), len(piece), piece))
-        else:
-            self._connection.send(self._head() + piece if self._held else piece)
+            piece = headers.chunk(piece)
+        self._connection.send(self._head() + piece if self._held else piece)
         if self._connection.writing_paused:
             await self._connection.room()
 
@@ -160,11 +159,10 @@ class Response:
         """
         if not self._has_body:
             piece = b""
-        last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(piece), piece) if piece and self._is_chunked else piece
-        if self._is_chunked and not piece:
-            last = b"0\r\n\r\n"
-        if last or self._held:
-            self._connection.send(self._head() + last)
+        elif self._is_chunked:
+            piece = headers.chunk(piece) + headers.LAST_CHUNK if piece else headers.LAST_CHUNK
+        if piece or self._held:
+            self._connection.send(self._head() + piece)
         if self._connection.writing_paused:
             await self._connection.room()
 
@@ -472,7 +470,7 @@ class ClientConnection(GuardedConnection):
     """One connection from a client of the proxy; the exchanges on it may be ended, or outlive it."""
 
     __slots__ = (
-        *("_carries_on", "_is_begun", "_listener", "_open_transport", "_parser_limits", "_write_timeout_s"),
+        *("_carries_on", "_is_begun", "_listener", "_open_transport", "_parser_limits"),
         *("is_given_up", "is_kept_alive"),
     )
 

@@ -62,7 +62,7 @@ _CHUNKED: Final = -1
 _UNTIL_CLOSE: Final = -2
 
 _CHUNKED_LINE: Final = (b"Transfer-Encoding", b"chunked")
-_LAST_CHUNK: Final = b"0\r\n\r\n"
+_LAST_CHUNK: Final = headers.LAST_CHUNK
 
 # A larger body is sent behind its head instead of with it: one more system call costs less than to copy it.
 _COPIED_BYTES_AT_MOST: Final = 64 * 1024
@@ -849,7 +849,7 @@ class _Response:
         while not may_send.is_set():
             await may_send.wait()
         async for piece in body:
-            if piece and not await self._is_taken(connection, _chunk(piece) if is_chunked else piece):
+            if piece and not await self._is_taken(connection, headers.chunk(piece) if is_chunked else piece):
                 return
         self._request.when_whole()
         if is_chunked:
@@ -976,11 +976,6 @@ class _Response:
             connection.abort()
             is_reusable = False
         self._leg.pool.release(connection, is_reusable=is_reusable)
-
-
-def _chunk(piece: bytes) -> bytes:
-    """Return `piece` as a chunk (RFC 9112, 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 def _is_reason(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Header fields: which may cross the proxy, which are replaced, and how a head is written."""
+"""Header fields: which may cross the proxy, which are replaced, and how a head and a chunk are written."""
 
 from __future__ import annotations
 
@@ -95,6 +95,9 @@ class IndexedFields(tuple[tuple[bytes, bytes], ...]):  # noqa: SLOT001 - no slot
         kept.by_name = {name: listed for name, listed in self.by_name.items() if name not in dropped}
         return kept
 
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""The end of a chunked body without trailers (RFC 9112, 7.1)."""
 
 _NONE: Final[Sequence[bytes]] = []
 
@@ -249,6 +252,11 @@ def head(start_line: bytes, fields: Fields) -> bytes:
     if len(text.translate(None, _FORBIDDEN)) != len(text) - line_ends:
         raise ValueError("a control character in a message head")
     return text
+
+
+def chunk(piece: bytes) -> bytes:
+    """Return `piece`, which is not empty, as a chunk of a body (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 def received(fields: Fields) -> Fields | None:

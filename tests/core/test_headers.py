@@ -480,3 +480,8 @@ def test_a_head_is_written_where_its_parts_are_valid(start_line: bytes, fields: 
 def test_fields_are_received_as_each_rule_has_them(fields: Fields) -> None:
     is_valid = not any(re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value) for _, value in fields)
     assert headers.received(fields) == (headers.named(fields) if is_valid else None)
+
+
+@pytest.mark.parametrize(("piece", "chunk"), [(b"a", b"1\r\na\r\n"), (b"b" * 26, b"1a\r\n" + b"b" * 26 + b"\r\n")])
+def test_a_chunk_has_its_size_in_hexadecimal(piece: bytes, chunk: bytes) -> None:
+    assert headers.chunk(piece) == chunk
