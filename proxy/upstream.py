@@ -62,7 +62,6 @@ _CHUNKED: Final = -1
 _UNTIL_CLOSE: Final = -2
 
 _CHUNKED_LINE: Final = (b"Transfer-Encoding", b"chunked")
-_LAST_CHUNK: Final = headers.LAST_CHUNK
 
 # A larger body is sent behind its head instead of with it: one more system call costs less than to copy it.
 _COPIED_BYTES_AT_MOST: Final = 64 * 1024
@@ -853,7 +852,7 @@ class _Response:
                 return
         self._request.when_whole()
         if is_chunked:
-            await self._is_taken(connection, _LAST_CHUNK)
+            await self._is_taken(connection, headers.LAST_CHUNK)
 
     async def _is_taken(self, connection: UpstreamConnection, piece: bytes) -> bool:
         """Write `piece` and return whether the upstream still takes what it is sent.
