@@ -141,6 +141,15 @@ def test_the_context_is_no_more_than_what_is_copied() -> None:
     assert not is_in_context("deploy/docker/compose.yaml")
 
 
+def test_where_the_image_is_tried_nothing_can_be_written(image: Image) -> None:
+    """What the tests below take for granted."""
+    place = image.at("/opt/defender-sidecar") / "written"
+    command = image.process(["sh", "-c", f"echo something >{place}"])
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
+    assert not place.exists() or place.stat().st_size == 0
+    place.unlink(missing_ok=True)
+
+
 async def test_the_health_check_follows_readiness(image: Image) -> None:
     port = free_port()
     assert await health(image, port) == 1, "nobody answers"
@@ -199,16 +208,26 @@ def test_compose_publishes_on_loopback_alone_and_the_ports_that_are_listened_on(
     assert [port.rpartition(":")[2] for port in published["sidecar"]] == listened
 
 
-def test_compose_names_services_that_it_has() -> None:
-    services = compose()["services"]
-    texts = json.dumps(services) + (ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8")
-    for source in sorted((ROOT / "deploy/grafana/provisioning/datasources").iterdir()):
-        texts += source.read_text(encoding="utf-8")
-    ports = {"sidecar": {"8080", "9464"}, "simulator": {"8081"}, "prometheus": {"9090"}}
-    named = set(re.findall(rf"\b({'|'.join(services)}):(\d+)", texts))
-    assert {name for name, _ in named} == set(ports)
-    for name, port in named:
-        assert port in ports[name]
+def test_compose_names_services_that_it_has_at_their_ports() -> None:
+    texts = [DOCKER / "compose.yaml", ROOT / "deploy" / "prometheus" / "prometheus.yml"]
+    texts += sorted((ROOT / "deploy" / "grafana" / "provisioning" / "datasources").iterdir())
+    services = "|".join(compose()["services"])
+    named = {
+        found
+        for text in texts
+        for found in re.findall(rf"""(?:://|['"])({services}):(\d+)""", text.read_text(encoding="utf-8"))
+    }
+    assert named == {("sidecar", "8080"), ("sidecar", "9464"), ("simulator", "8081"), ("prometheus", "9090")}
+
+
+def test_compose_mounts_the_dashboards_where_grafana_looks() -> None:
+    grafana = compose()["services"]["grafana"]
+    mounts = {target: DOCKER / source for source, target, _ in (volume.split(":") for volume in grafana["volumes"])}
+    (provisioning,) = (mounts["/etc/grafana/provisioning"] / "dashboards").iterdir()
+    (provider,) = yaml.safe_load(provisioning.read_text(encoding="utf-8"))["providers"]
+    folder, _, name = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].rpartition("/")
+    assert provider["options"]["path"] == folder
+    assert (mounts[folder] / name).is_file()
 
 
 def test_compose_gives_the_drain_its_time(image: Image) -> None:
