@@ -472,6 +472,19 @@ def test_prometheus_finds_the_sidecar(overlay: str) -> None:
     assert seconds(endpoint["scrapeTimeout"]) <= seconds(endpoint["interval"])
 
 
+def test_the_readmes_kustomization_names_the_image(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (content,) = re.findall(r"^cat >kustomization\.yaml <<END\n(.*?)^END$", readme, flags=re.DOTALL | re.MULTILINE)
+    shutil.copytree(KUBERNETES, tmp_path / KUBERNETES.relative_to(ROOT))
+    (tmp_path / "kustomization.yaml").write_text(content, encoding="utf-8")
+    done = subprocess.run([*kustomize(), str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (deployment,) = [found for found in yaml.safe_load_all(done.stdout) if found["kind"] == "Deployment"]
+    spec = deployment["spec"]["template"]["spec"]
+    images = {container["image"] for container in (*spec["initContainers"], *spec["containers"])}
+    assert images == {"registry.example/defender-sidecar:0.1.0"}
+
+
 def test_the_base_applies_where_there_is_no_prometheus_operator() -> None:
     assert "PodMonitor" not in {found["kind"] for found in built("base")}
 
