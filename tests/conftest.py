@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-pytest.register_assert_rewrite("tests.loading")
+pytest.register_assert_rewrite("tests.loading", "tests.scraping", "tests.observed")
 
 # Fast enough to notice a hang, slow enough for a busy machine.
 _EVENT_WITHIN_S = 5.0
