@@ -17,6 +17,7 @@ from proxy.resources import load_catalog, load_error_codes
 from proxy.telemetry import Telemetry
 from tests.observed import DEPLOY, observing
 from tests.scraping import program
+from tests.test_readme import section, tables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -130,8 +131,8 @@ CASES = [
         mismatches("rejected", "none", "_x9 1x30"),
         {"severity": "warning", "operation": "isolateMachine", "parameter": "Comment", "action": "rejected"},
         "A client misspells Comment of isolateMachine",
-        "1 times within 30 minutes, Comment of isolateMachine came to the sidecar sidecar:9464 in another spelling "
-        "than documented; the bodies were rejected.",
+        "Comment of isolateMachine came to the sidecar sidecar:9464 in another spelling than documented; the body was "
+        "rejected. Within 30 minutes: 1.",
         (("just-now", mismatches("rejected", "none", "_x12 1x30")),),
     ),
     Case(
@@ -140,8 +141,8 @@ CASES = [
         mismatches("fixed", "accepted", "5x40 2x10"),
         {"severity": "warning", "operation": "isolateMachine", "parameter": "Comment", "action": "fixed"},
         "A client misspells Comment of isolateMachine",
-        "2 times within 30 minutes, Comment of isolateMachine came to the sidecar sidecar:9464 in another spelling "
-        "than documented; the bodies were fixed.",
+        "Comment of isolateMachine came to the sidecar sidecar:9464 in another spelling than documented; the body was "
+        "fixed. Within 30 minutes: 2.",
         (("longer-ago", mismatches("fixed", "accepted", "5x60")),),
     ),
     Case(
@@ -152,8 +153,8 @@ CASES = [
             "outcome": "accepted",
         },
         "The service accepts another spelling of Comment of isolateMachine",
-        "1 times within 30 minutes, the upstream of sidecar:9464 accepted a body of isolateMachine in which Comment "
-        "was not spelt as the catalog has it.",
+        "The upstream of sidecar:9464 accepted a body of isolateMachine in which Comment was not spelt as the catalog "
+        "has it. Within 30 minutes: 1.",
         (
             ("refused", mismatches("observed", "refused", "_x9 1x30")),
             ("fixed-first", mismatches("fixed", "accepted", "_x9 1x30")),
@@ -255,8 +256,8 @@ CASES = [
         reloads("failed", "0x3 1x30"),
         {"severity": "warning", "result": "failed"},
         "The sidecar sidecar:9464 did not take new settings or a new catalog",
-        "1 reloads of settings, catalog or certificates have failed on sidecar:9464 within 30 minutes; it goes on with "
-        "what it had.",
+        "Settings, catalog or certificates were changed and could not be loaded by sidecar:9464, which goes on with "
+        "what it had. Attempts within 30 minutes: 1.",
         (("taken", reloads("ok", "0x3 1x30")), ("none-since-the-start", reloads("failed", "1x30"))),
     ),
     Case(
@@ -264,7 +265,7 @@ CASES = [
         {"defender_proxy_log_lines_dropped_total": "0x3 7x30"},
         {"severity": "warning"},
         "The sidecar sidecar:9464 loses log lines",
-        "7 log lines of sidecar:9464 were dropped within 15 minutes, as nobody read them in time.",
+        "Log lines of sidecar:9464 were dropped, as nobody read them in time. Within 15 minutes: 7.",
         (("none-since-the-start", {"defender_proxy_log_lines_dropped_total": "7x30"}),),
     ),
     Case(
@@ -272,7 +273,7 @@ CASES = [
         errors("InternalServerError", 500, "proxy", "0x3 1x30"),
         {"severity": "critical", "code": "InternalServerError", "origin": "proxy"},
         "A defect in the sidecar sidecar:9464",
-        "1 exchanges of sidecar:9464 ended with an error in the sidecar itself within 30 minutes.",
+        "An exchange of sidecar:9464 ended with an error in the sidecar itself. Within 30 minutes: 1.",
         (("of-the-upstream", errors("InternalServerError", 500, "upstream", "0x3 1x30")),),
     ),
 ]  # fmt: skip
@@ -340,6 +341,14 @@ def test_an_alert_says_what_to_do(name: str) -> None:
     runbook = rule["annotations"]["runbook"]
     assert "Look first" in runbook
     assert re.search(r"[Tt]arget IDs?|target_id", runbook)
+
+
+def test_the_readme_tells_of_every_alert() -> None:
+    _, table = tables(section("Dashboards and alerts"))
+    assert [(row["alert"], row["severity"], row["for"]) for row in table] == [
+        (name, rule["labels"]["severity"], rule["for"]) for name, rule in ALERTS.items()
+    ]
+    assert all(row["when"] for row in table)
 
 
 @pytest.mark.parametrize("name", RECORDS)
