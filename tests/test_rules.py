@@ -39,15 +39,15 @@ Samples = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An alert that fires at `at` for the series in `fires`, and does not for any of `quiet`."""
+    """An alert that fires for the series in `fires` from minute `at` on, and not for any of `quiet` at its minute."""
 
     alert: str
-    at: str
+    at: int
     fires: Samples
     labels: Mapping[str, str]
     summary: str
     description: str
-    quiet: tuple[tuple[str, Samples], ...]
+    quiet: tuple[tuple[str, int, Samples], ...] = ()
 
 
 def errors(code: str, status: int, origin: str, values: str) -> Samples:
@@ -75,78 +75,90 @@ def throttled(values: str) -> Samples:
     return {'defender_proxy_throttled_total{operation="runAdvancedQuery"}': values}
 
 
-def overhead(per_minute: dict[str, int]) -> Samples:
+def overhead(per_minute: dict[str, float]) -> Samples:
     return {
         f'defender_proxy_overhead_seconds_bucket{{operation="isolateMachine", le="{le}"}}': f"0+{count}x40"
         for le, count in per_minute.items()
     }
 
 
+# Counters grow by fractions here, for rates that come close to a limit in few steps. What needs a number of requests or
+# failures needs the whole window of five minutes, as the counters begin at zero.
 CASES = [
     Case(
-        "DefenderSidecarErrorRatioHigh", "25m",
-        # 4 of 60 a minute.
-        errors("InvalidInput", 400, "upstream", "0+4x40")
-        | requests("updateAlert", 200, "0+56x40") | requests("updateAlert", 400, "0+4x40"),
+        # 3.3 a minute, of which 5.5 % fail.
+        "DefenderSidecarErrorRatioHigh", 15,
+        errors("InvalidInput", 400, "upstream", "0+0.18x40")
+        | requests("updateAlert", 200, "0+3.12x40") | requests("updateAlert", 400, "0+0.18x40"),
         {"severity": "warning", "code": "InvalidInput", "origin": "upstream"},
-        "InvalidInput is the answer to 6.667% of the requests",
-        "The sidecar sidecar:9464 has answered 6.667% of its requests with InvalidInput (origin: upstream) for 10 "
+        "InvalidInput is the answer to 5.455% of the requests",
+        "The sidecar sidecar:9464 has answered 5.455% of its requests with InvalidInput (origin: upstream) for 10 "
         "minutes.",
         (
-            ("3-of-61", errors("InvalidInput", 400, "upstream", "0+3x40")
+            ("3-of-61", 40, errors("InvalidInput", 400, "upstream", "0+3x40")
              | requests("updateAlert", 200, "0+58x40") | requests("updateAlert", 400, "0+3x40")),
-            ("all-of-2-a-minute", errors("InvalidInput", 400, "upstream", "0+2x40")
-             | requests("updateAlert", 400, "0+2x40")),
-            ("no-traffic", errors("InvalidInput", 400, "upstream", "9x40") | requests("updateAlert", 400, "9x40")),
-            ("29-lookups-of-60", errors("ResourceNotFound", 404, "upstream", "0+29x40")
-             | requests("getAlert", 200, "0+31x40") | requests("getAlert", 404, "0+29x40")),
-            ("throttled", errors("TooManyRequests", 429, "upstream", "0+60x40") | requests("x", 429, "0+60x40")),
-            ("refused-here", errors("InvalidRequestBody", 400, "proxy", "0+60x40") | requests("x", 400, "0+60x40")),
+            ("all-of-2.8-a-minute", 40, errors("InvalidInput", 400, "upstream", "0+2.8x40")
+             | requests("updateAlert", 400, "0+2.8x40")),
+            ("no-traffic", 40, errors("InvalidInput", 400, "upstream", "9x40") | requests("updateAlert", 400, "9x40")),
+            ("throttled", 40, errors("TooManyRequests", 429, "upstream", "0+60x40")
+             | requests("updateAlert", 429, "0+60x40")),
+            ("refused-here", 40, errors("InvalidRequestBody", 400, "proxy", "0+60x40")
+             | requests("updateAlert", 400, "0+60x40")),
         ),
     ),
     Case(
         # A lookup that finds nothing is let pass until it is every second one.
-        "DefenderSidecarErrorRatioHigh", "25m",
-        errors("ResourceNotFound", 404, "upstream", "0+45x40")
-        | requests("getAlert", 200, "0+15x40") | requests("getAlert", 404, "0+45x40"),
+        "DefenderSidecarErrorRatioHigh", 11,
+        errors("ResourceNotFound", 404, "upstream", "0+33x40")
+        | requests("getAlert", 200, "0+27x40") | requests("getAlert", 404, "0+33x40"),
         {"severity": "warning", "code": "ResourceNotFound", "origin": "upstream"},
-        "ResourceNotFound is the answer to 75% of the requests",
-        "The sidecar sidecar:9464 has answered 75% of its requests with ResourceNotFound (origin: upstream) for 10 "
+        "ResourceNotFound is the answer to 55% of the requests",
+        "The sidecar sidecar:9464 has answered 55% of its requests with ResourceNotFound (origin: upstream) for 10 "
         "minutes.",
-        (),
+        (("29-lookups-of-60", 40, errors("ResourceNotFound", 404, "upstream", "0+29x40")
+          | requests("getAlert", 200, "0+31x40") | requests("getAlert", 404, "0+29x40")),),
+    ),
+    Case(
+        "DefenderSidecarErrorRatioHigh", 11,
+        errors("ContentTooLarge", 413, "proxy", "0+11x40")
+        | requests("updateAlert", 200, "0+189x40") | requests("updateAlert", 413, "0+11x40"),
+        {"severity": "warning", "code": "ContentTooLarge", "origin": "proxy"},
+        "ContentTooLarge is the answer to 5.5% of the requests",
+        "The sidecar sidecar:9464 has answered 5.5% of its requests with ContentTooLarge (origin: proxy) for 10 "
+        "minutes.",
+        (("3-of-61-here", 40, errors("ContentTooLarge", 413, "proxy", "0+3x40")
+          | requests("updateAlert", 200, "0+58x40") | requests("updateAlert", 413, "0+3x40")),),
     ),
     Case(
         # The first request of an operation is not seen by `rate`, its error is: the ratio is 1 at the most.
-        "DefenderSidecarErrorRatioHigh", "25m",
+        "DefenderSidecarErrorRatioHigh", 11,
         errors("ServiceUnavailable", 503, "proxy", "0+60x40") | requests("updateAlert", 503, "0+30x40"),
         {"severity": "warning", "code": "ServiceUnavailable", "origin": "proxy"},
         "ServiceUnavailable is the answer to 100% of the requests",
         "The sidecar sidecar:9464 has answered 100% of its requests with ServiceUnavailable (origin: proxy) for 10 "
         "minutes.",
-        (),
     ),
     Case(
         # The series begins with its first mismatch.
-        "DefenderSidecarCaseMismatch", "12m",
+        "DefenderSidecarCaseMismatch", 10,
         mismatches("rejected", "none", "_x9 1x30"),
         {"severity": "warning", "operation": "isolateMachine", "parameter": "Comment", "action": "rejected"},
         "A client misspells Comment of isolateMachine",
         "Comment of isolateMachine came to the sidecar sidecar:9464 in another spelling than documented; the body was "
         "rejected. Within 30 minutes: 1.",
-        (("just-now", mismatches("rejected", "none", "_x12 1x30")),),
+        (("none-for-half-an-hour", 40, mismatches("rejected", "none", "5x40")),),
     ),
     Case(
-        "DefenderSidecarCaseMismatch", "45m",
         # A restart within the half hour.
+        "DefenderSidecarCaseMismatch", 42,
         mismatches("fixed", "accepted", "5x40 2x10"),
         {"severity": "warning", "operation": "isolateMachine", "parameter": "Comment", "action": "fixed"},
         "A client misspells Comment of isolateMachine",
         "Comment of isolateMachine came to the sidecar sidecar:9464 in another spelling than documented; the body was "
         "fixed. Within 30 minutes: 2.",
-        (("longer-ago", mismatches("fixed", "accepted", "5x60")),),
     ),
     Case(
-        "DefenderSidecarCatalogInDoubt", "12m",
+        "DefenderSidecarCatalogInDoubt", 10,
         mismatches("observed", "accepted", "_x9 1x30"),
         {
             "severity": "info", "operation": "isolateMachine", "parameter": "Comment", "action": "observed",
@@ -156,125 +168,133 @@ CASES = [
         "The upstream of sidecar:9464 accepted a body of isolateMachine in which Comment was not spelt as the catalog "
         "has it. Within 30 minutes: 1.",
         (
-            ("refused", mismatches("observed", "refused", "_x9 1x30")),
-            ("fixed-first", mismatches("fixed", "accepted", "_x9 1x30")),
+            ("refused", 12, mismatches("observed", "refused", "_x9 1x30")),
+            ("fixed-first", 12, mismatches("fixed", "accepted", "_x9 1x30")),
+            ("none-for-half-an-hour", 40, mismatches("observed", "accepted", "5x40")),
         ),
     ),
     Case(
-        "DefenderSidecarUnauthorized", "30m",
-        # A steady rate has the same `increase` in any window; its counter may stand at fractions.
-        errors("Unauthorized", 401, "upstream", "0+0.3x40") | errors("other", 401, "upstream", "0+0.2x40"),
+        # After nine minutes they are three.
+        "DefenderSidecarUnauthorized", 14,
+        errors("Unauthorized", 401, "upstream", "0+0.15x40") | errors("other", 401, "upstream", "0+0.2x40"),
         {"severity": "critical"},
         "The upstream does not accept the token of the client of sidecar:9464",
-        "5 calls within 10 minutes through the sidecar sidecar:9464 ended with 401.",
-        (("2-in-10-minutes", errors("Unauthorized", 401, "upstream", "0+0.2x40")),),
+        "3.5 calls within 10 minutes through the sidecar sidecar:9464 ended with 401.",
+        (("2.8-in-10-minutes", 40, errors("Unauthorized", 401, "upstream", "0+0.28x40")),),
     ),
     Case(
-        "DefenderSidecarForbidden", "30m",
-        errors("Forbidden", 403, "upstream", "0+0.5x40"),
+        "DefenderSidecarForbidden", 14,
+        errors("Forbidden", 403, "upstream", "0+0.35x40"),
         {"severity": "warning", "code": "Forbidden"},
         "Forbidden: the client of sidecar:9464 may not do what it tries",
-        "5 calls within 10 minutes through the sidecar sidecar:9464 were refused with 403 and Forbidden.",
-        (("2-in-10-minutes", errors("Forbidden", 403, "upstream", "0+0.2x40")),),
+        "3.5 calls within 10 minutes through the sidecar sidecar:9464 were refused with 403 and Forbidden.",
+        (("2.8-in-10-minutes", 40, errors("Forbidden", 403, "upstream", "0+0.28x40")),),
     ),
     Case(
-        "DefenderSidecarThrottled", "25m",
-        throttled("0+4x40") | requests("runAdvancedQuery", 200, "0+56x40")
-        | requests("runAdvancedQuery", 429, "0+4x40"),
+        "DefenderSidecarThrottled", 20,
+        throttled("0+0.075x40") | requests("runAdvancedQuery", 200, "0+1.25x40")
+        | requests("runAdvancedQuery", 429, "0+0.075x40"),
         {"severity": "warning", "operation": "runAdvancedQuery"},
         "runAdvancedQuery is throttled",
-        "The upstream has throttled 6.667% of the calls of runAdvancedQuery through the sidecar sidecar:9464 for 15 "
+        "The upstream has throttled 5.66% of the calls of runAdvancedQuery through the sidecar sidecar:9464 for 15 "
         "minutes.",
         (
-            ("3-of-61", throttled("0+3x40") | requests("runAdvancedQuery", 200, "0+58x40")
+            ("3-of-61", 40, throttled("0+3x40") | requests("runAdvancedQuery", 200, "0+58x40")
              | requests("runAdvancedQuery", 429, "0+3x40")),
-            ("one-a-minute", throttled("0+1x40") | requests("runAdvancedQuery", 429, "0+1x40")),
+            ("one-a-minute", 40, throttled("0+1x40") | requests("runAdvancedQuery", 429, "0+1x40")),
         ),
     ),
     Case(
-        "DefenderSidecarUpstreamUnreachable", "15m",
-        failures("dns_error", "0+1x40") | requests("listMachines", 200, "0+4x40")
-        | requests("listMachines", 502, "0+1x40"),
+        # 3.5 in the window, one in nine.
+        "DefenderSidecarUpstreamUnreachable", 8,
+        failures("dns_error", "0+0.7x40") | requests("listMachines", 200, "0+5.6x40")
+        | requests("listMachines", 502, "0+0.7x40"),
         {"severity": "critical", "failure": "dns_error"},
         "The upstream cannot be reached: dns_error",
-        "20% of the requests to the sidecar sidecar:9464 have failed with dns_error for 3 minutes.",
+        "11.11% of the requests to the sidecar sidecar:9464 have failed with dns_error for 3 minutes.",
         (
-            ("1-of-11", failures("dns_error", "0+1x40") | requests("listMachines", 200, "0+10x40")
+            ("1-of-11", 40, failures("dns_error", "0+1x40") | requests("listMachines", 200, "0+10x40")
              | requests("listMachines", 502, "0+1x40")),
-            ("twice-in-5-minutes", failures("dns_error", "0+0.4x40") | requests("listMachines", 502, "0+0.4x40")),
-            ("reached-and-failing", failures("http_response_timeout", "0+1x40")
+            ("2.75-in-5-minutes", 40, failures("dns_error", "0+0.55x40") | requests("listMachines", 502, "0+0.55x40")),
+            ("reached-and-failing", 40, failures("http_response_timeout", "0+1x40")
              | requests("listMachines", 504, "0+1x40")),
         ),
     ),
     Case(
-        "DefenderSidecarUpstreamFailing", "25m",
-        failures("http_response_timeout", "0+1x40") | requests("listMachines", 200, "0+14x40")
-        | requests("listMachines", 504, "0+1x40"),
+        "DefenderSidecarUpstreamFailing", 15,
+        failures("http_response_timeout", "0+0.7x40") | requests("listMachines", 200, "0+12.1x40")
+        | requests("listMachines", 504, "0+0.7x40"),
         {"severity": "warning", "failure": "http_response_timeout"},
         "The upstream is reached and fails: http_response_timeout",
-        "6.667% of the requests to the sidecar sidecar:9464 have failed with http_response_timeout for 10 minutes.",
+        "5.469% of the requests to the sidecar sidecar:9464 have failed with http_response_timeout for 10 minutes.",
         (
-            ("1-of-21", failures("http_response_timeout", "0+1x40") | requests("listMachines", 200, "0+20x40")
+            ("1-of-21", 40, failures("http_response_timeout", "0+1x40") | requests("listMachines", 200, "0+20x40")
              | requests("listMachines", 504, "0+1x40")),
-            ("twice-in-5-minutes", failures("http_response_timeout", "0+0.4x40")
-             | requests("listMachines", 504, "0+0.4x40")),
-            ("unreachable", failures("dns_error", "0+1x40") | requests("listMachines", 502, "0+1x40")),
+            ("2.75-in-5-minutes", 40, failures("http_response_timeout", "0+0.55x40")
+             | requests("listMachines", 504, "0+0.55x40")),
+            ("unreachable", 40, failures("dns_error", "0+1x40") | requests("listMachines", 502, "0+1x40")),
         ),
     ),
     Case(
-        "DefenderSidecarOverheadHigh", "25m",
-        overhead({"0.005": 50, "0.01": 98, "0.05": 100, "+Inf": 100}) | requests("isolateMachine", 201, "0+100x40"),
+        "DefenderSidecarOverheadHigh", 20,
+        overhead({"0.005": 50, "0.01": 98.95, "0.05": 100, "+Inf": 100}) | requests("isolateMachine", 201, "0+3.3x40"),
         {"severity": "warning"},
         "The sidecar sidecar:9464 is slow",
-        "The sidecar sidecar:9464 itself has added 30ms to one request in a hundred for 15 minutes, waiting for either "
-        "side left out.",
+        "The sidecar sidecar:9464 itself has added 11.9ms to one request in a hundred for 15 minutes, waiting for "
+        "either side left out.",
         (
-            ("below-10-ms", overhead({"0.005": 50, "0.01": 100, "0.05": 100, "+Inf": 100})
+            ("9.9-ms", 40, overhead({"0.005": 50, "0.01": 100, "0.05": 100, "+Inf": 100})
              | requests("isolateMachine", 201, "0+100x40")),
-            ("hardly-any", overhead({"0.005": 0, "0.01": 0, "0.05": 2, "+Inf": 2})
-             | requests("isolateMachine", 201, "0+2x40")),
+            ("2.8-a-minute", 40, overhead({"0.005": 0, "0.01": 0, "0.05": 2.8, "+Inf": 2.8})
+             | requests("isolateMachine", 201, "0+2.8x40")),
         ),
     ),
     Case(
-        "DefenderSidecarNotReady", "3m",
+        "DefenderSidecarNotReady", 2,
         {"defender_proxy_ready": "0x10"},
         {"severity": "critical"},
         "The sidecar sidecar:9464 is not ready",
         "The sidecar sidecar:9464 has answered /readyz with 503 for 2 minutes (defender_proxy_ready is 0).",
-        (("since-a-minute", {"defender_proxy_ready": "1x1 0x10"}), ("ready", {"defender_proxy_ready": "1x10"})),
+        (("ready", 10, {"defender_proxy_ready": "1x10"}),),
     ),
     Case(
-        "DefenderSidecarDown", "3m",
+        "DefenderSidecarDown", 2,
         {"up": "0x10"},
         {"severity": "critical"},
         "The sidecar sidecar:9464 cannot be scraped",
         "Prometheus has had no metrics from sidecar:9464 (defender-sidecar) for 2 minutes (up is 0).",
-        (("since-a-minute", {"up": "1x1 0x10"}), ("up", {"up": "1x10"})),
+        (("up", 10, {"up": "1x10"}),),
     ),
     Case(
-        "DefenderSidecarReloadFailed", "10m",
+        "DefenderSidecarReloadFailed", 5,
         reloads("failed", "0x3 1x30"),
         {"severity": "warning", "result": "failed"},
         "The sidecar sidecar:9464 did not take new settings or a new catalog",
         "Settings, catalog or certificates were changed and could not be loaded by sidecar:9464, which goes on with "
         "what it had. Attempts within 30 minutes: 1.",
-        (("taken", reloads("ok", "0x3 1x30")), ("none-since-the-start", reloads("failed", "1x30"))),
+        (
+            ("taken", 10, reloads("ok", "0x3 1x30")),
+            ("none-for-half-an-hour", 40, reloads("failed", "0x3 1x40")),
+        ),
     ),
     Case(
-        "DefenderSidecarLogLinesDropped", "10m",
-        {"defender_proxy_log_lines_dropped_total": "0x3 7x30"},
+        "DefenderSidecarLogLinesDropped", 5,
+        {"defender_proxy_log_lines_dropped_total": "0x3 1x30"},
         {"severity": "warning"},
         "The sidecar sidecar:9464 loses log lines",
-        "Log lines of sidecar:9464 were dropped, as nobody read them in time. Within 15 minutes: 7.",
-        (("none-since-the-start", {"defender_proxy_log_lines_dropped_total": "7x30"}),),
+        "Log lines of sidecar:9464 were dropped, as nobody read them in time. Within 15 minutes: 1.",
+        (("none-for-a-quarter", 25, {"defender_proxy_log_lines_dropped_total": "0x3 7x30"}),),
     ),
     Case(
-        "DefenderSidecarDefect", "10m",
+        "DefenderSidecarDefect", 5,
         errors("InternalServerError", 500, "proxy", "0x3 1x30"),
         {"severity": "critical", "code": "InternalServerError", "origin": "proxy"},
         "A defect in the sidecar sidecar:9464",
         "An exchange of sidecar:9464 ended with an error in the sidecar itself. Within 30 minutes: 1.",
-        (("of-the-upstream", errors("InternalServerError", 500, "upstream", "0x3 1x30")),),
+        (
+            ("of-the-upstream", 10, errors("InternalServerError", 500, "upstream", "0x3 1x30")),
+            ("none-for-half-an-hour", 40, errors("InternalServerError", 500, "proxy", "0x3 1x40")),
+        ),
     ),
 ]  # fmt: skip
 
@@ -285,11 +305,14 @@ def identified(series: str) -> str:
     return f"{name}{{{', '.join(filter(None, (labels, own)))}}}"
 
 
-def promtool_test(case: Case, samples: Samples, expected: list[dict[str, Any]]) -> dict[str, Any]:
+def promtool_test(alert: str, samples: Samples, expected: dict[int, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return a test of `alert`: what is `expected` to fire, by minute."""
     return {
         "interval": "1m",
         "input_series": [{"series": identified(series), "values": values} for series, values in samples.items()],
-        "alert_rule_test": [{"eval_time": case.at, "alertname": case.alert, "exp_alerts": expected}],
+        "alert_rule_test": [
+            {"eval_time": f"{minute}m", "alertname": alert, "exp_alerts": alerts} for minute, alerts in expected.items()
+        ],
     }
 
 
@@ -302,9 +325,12 @@ def promtool_tests() -> Iterator[Any]:
         }
         fired = [{"exp_labels": {**ID, **case.labels}, "exp_annotations": annotations}]
         name = case.alert.removeprefix("DefenderSidecar")
-        yield pytest.param(promtool_test(case, case.fires, fired), id=f"{name}-{case.labels.get('code', 'fires')}")
-        for why, samples in case.quiet:
-            yield pytest.param(promtool_test(case, samples, []), id=f"{name}-not-{why}")
+        told = next((case.labels[label] for label in ("code", "action") if label in case.labels), "fires")
+        yield pytest.param(
+            promtool_test(case.alert, case.fires, {case.at - 1: [], case.at: fired}), id=f"{name}-{told}"
+        )
+        for why, minute, samples in case.quiet:
+            yield pytest.param(promtool_test(case.alert, samples, {minute: []}), id=f"{name}-not-{why}")
 
 
 def promtool(*arguments: str) -> None:
@@ -315,9 +341,13 @@ def promtool(*arguments: str) -> None:
 @pytest.mark.parametrize("case", [*promtool_tests()])
 def test_alert(case: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "tests.yml"
-    path.write_text(
-        yaml.safe_dump({"rule_files": [str(RULES_FILE)], "evaluation_interval": "1m", "tests": [case]}), "utf-8"
-    )
+    tests = {
+        "rule_files": [str(RULES_FILE)],
+        "evaluation_interval": "1m",
+        "group_eval_order": ["defender-sidecar-records", "defender-sidecar-alerts"],
+        "tests": [case],
+    }
+    path.write_text(yaml.safe_dump(tests), "utf-8")
     promtool("test", "rules", str(path))
 
 
