@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-pytest.register_assert_rewrite("tests.image", "tests.loading")
+pytest.register_assert_rewrite("tests.image", "tests.loading", "tests.observed", "tests.scraping")
 
 LOOPS: Final = tuple(FACTORIES)
 ALL_LOOPS: Final = "all"
