@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import platform
 import re
+import shlex
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +21,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from rich.console import Console
 
-from proxy import __version__
+from proxy import __version__, cli
 from proxy.catalog_report import find_operation, print_operation
+from proxy.configuration import load_configuration
 from proxy.core import tags
 from proxy.core.casing import fold
 from proxy.core.failure import Failure
@@ -43,8 +47,11 @@ from proxy.core.model import (
     UnknownName,
 )
 from proxy.resources import load_catalog, load_error_codes
+from proxy.server import serving
 from proxy.settings import HeaderSettings, describe, load_settings
 from proxy.telemetry import Telemetry
+from tests import picture
+from tests.conftest import QUICK, Lines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,6 +68,22 @@ MASKS = (
 
 # Set by HTTP itself or by fixed names; all others in the table of headers are settings.
 FIXED_HEADERS = {"x-ms-error-code", "Proxy-Status", "Cache-Control", "Retry-After"}
+# What may be said in the same words again, and how many sentences are more than that at the least.
+SHORT_WORDS = 5
+MANY = 100
+ANOTHER_API = """
+openapi: 3.1.0
+info: {title: Brews, version: '1'}
+paths:
+  /v4/brews:
+    post:
+      operationId: orderBrew
+      requestBody:
+        content:
+          application/json:
+            schema: {type: object, properties: {BrewKind: {type: string}}}
+      responses: {'201': {description: Ordered}}
+"""
 # Nobody is left to answer.
 UNANSWERED = {"client_disconnected", "client_write_timeout"}
 
@@ -260,13 +283,93 @@ def test_modules() -> None:
 
 def test_excerpt_of_the_demonstration() -> None:
     (excerpt,) = blocks("text")
-    demo = subprocess.run(
-        [sys.executable, "-m", "proxy", "demo", "--once"],
-        cwd=ROOT, env={"COLUMNS": "80", "PYTHONUTF8": "1"}, capture_output=True, encoding="utf-8", check=True,
-    )  # fmt: skip
-    shown = masked(demo.stdout)
-    for record in re.split(r"^├.*\n", masked(excerpt), flags=re.MULTILINE):
-        assert record.strip("╭╮╰╯─┬┴\n") in shown
+    shown = masked(picture.demonstration())
+    for record in records(excerpt):
+        assert record in shown
+
+
+def test_the_picture_shows_what_the_demonstration_prints() -> None:
+    anew = picture.drawn(picture.demonstration(coloured=True))
+    assert masked(picture.FILE.read_text("utf-8")) == masked(anew), "draw it anew: python -m tests.picture"
+
+
+def test_the_picture_and_the_text_say_the_same() -> None:
+    (excerpt,) = blocks("text")
+    root = ET.fromstring(picture.FILE.read_text("utf-8"))  # noqa: S314 - it is our own
+    _, *lines = ("".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    without_frame = re.sub(r"[│\s]", "", "".join(records(excerpt)))
+    assert masked(re.sub(r"\s", "", "".join(lines))) == without_frame
+
+
+def test_the_picture_needs_nothing_from_elsewhere() -> None:
+    text = picture.FILE.read_text("utf-8")
+    root = ET.fromstring(text)  # noqa: S314 - it is our own
+    names = {name.rpartition("}")[2] for element in root.iter() for name in (element.tag, *element.attrib)}
+    assert not names & {"a", "foreignObject", "href", "image", "script", "src", "use"}
+    assert not re.search(r"url\(|@import|@font-face|<[!?]", text)
+    assert re.findall(r"https?:[^\"]*", text) == ["http://www.w3.org/2000/svg"]
+    assert "prefers-color-scheme: dark" in text
+    assert f"]({picture.FILE.relative_to(ROOT)})" in section("See it work")
+
+
+def records(table: str) -> list[str]:
+    """Return the calls in a table of the demonstration, what differs each time masked."""
+    return [record.strip("╭╮╰╯─┬┴\n") for record in re.split(r"^├.*\n", masked(table), flags=re.MULTILINE)]
+
+
+async def test_example_in_python(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> None:
+    (example,) = blocks("python")
+    proxied = await start_proxy(simulator.url)
+    assert await output_of_example(example, proxied.url) == "Pending\n"
+    refused = await output_of_example(example.replace('"Comment"', '"comment"'), proxied.url)
+    line = await proxied.lines.event("case_mismatch")
+    assert refused.splitlines() == [
+        f"{line['error_code']}: {line['error_message']}",
+        f"said by the proxy; to quote to support: {line['target_id']}",
+    ]
+    assert [dict(received.fields)[b"Authorization"] for received in simulator.received] == [b"Bearer made-up"]
+
+
+async def output_of_example(example: str, url: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", example, env={"DEFENDER_URL": url, "DEFENDER_TOKEN": "made-up"}, stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()
+
+
+def test_troubleshooting_says_what_the_error_codes_say() -> None:
+    (table,) = tables(section("Troubleshooting"))
+    helps = load_error_codes().helps
+    told = [row["code"] for row in table]
+    assert told == [code for code in helps if code in told]
+    assert [(row["cause"], row["remedy"]) for row in table] == [
+        (helps[code].cause, helps[code].remedy) for code in told
+    ]
+
+
+@pytest.fixture
+def in_folder_of_another_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my-api.yaml").write_text(ANOTHER_API, "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_folder_of_another_api")
+async def test_commands_for_another_api(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = (block for block in blocks("sh") if "catalog validate" in block)
+    validate, run = (shlex.split(line) for line in example.splitlines())
+    assert run[1:-1] == ["defender-sidecar", "run", "--upstream"]
+    assert await asyncio.to_thread(cli.main, validate[1:]) == 0, capsys.readouterr().err
+    variables = dict([run[0].split("=", 1)])
+    flags = QUICK | {"upstream.url": simulator.url}
+    async with (
+        serving(load_configuration(None, variables, flags), Lines()) as proxy,
+        aiohttp.ClientSession() as session,
+        session.post(proxy.url + "/v4/brews", json={"brew_kind": "Espresso"}) as answer,
+    ):
+        assert "'brew_kind' must be 'BrewKind' (POST /v4/brews)" in await answer.text()
+    assert not simulator.received
 
 
 async def test_example_of_a_rejection(simulator: Simulator, start_proxy: Callable[..., Awaitable[Proxied]]) -> None:
@@ -324,6 +427,31 @@ async def test_example_of_a_log_line(simulator: Simulator, start_proxy: Callable
 @pytest.mark.parametrize("link", sorted({*re.findall(r"\]\(([^)#:]+)\)", README)}))
 def test_links_lead_somewhere(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+def test_contents() -> None:
+    contents, _, _ = README.partition("\n## ")
+    titles = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    assert re.findall(r"\[([^\]]*)\]\(#", contents) == titles
+
+
+@pytest.mark.parametrize("anchor", sorted({*re.findall(r"\]\(#([^)]*)\)", README)}))
+def test_links_within_lead_to_a_heading(anchor: str) -> None:
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    assert [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles].count(anchor) == 1
+
+
+def test_links_by_name_are_all_defined() -> None:
+    named = re.findall(r"\[[^\]]+\]\[(\w+)\]", README)
+    assert sorted(named) == sorted(re.findall(r"^\[(\w+)\]: https://", README, re.MULTILINE))
+
+
+def test_no_sentence_stands_twice() -> None:
+    prose = re.sub(r"^(?:```.*?^```|\|.*?)$", "", README, flags=re.MULTILINE | re.DOTALL)
+    sentences = [" ".join(sentence.split()) for sentence in re.split(r"(?<=[.:;])\s+|\n\n", prose)]
+    long = [sentence for sentence in sentences if sentence.count(" ") >= SHORT_WORDS]
+    assert len(long) > MANY
+    assert sorted(long) == sorted({*long})
 
 
 def test_the_changelog_has_an_entry_for_this_version() -> None:
