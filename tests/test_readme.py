@@ -325,7 +325,7 @@ async def test_example_in_python(simulator: Simulator, start_proxy: Callable[...
     line = await proxied.lines.event("case_mismatch")
     assert refused.splitlines() == [
         f"{line['error_code']}: {line['error_message']}",
-        f"said by the proxy; to quote to support: {line['target_id']}",
+        f"said by: proxy, target ID: {line['target_id']}",
     ]
     assert [dict(received.fields)[b"Authorization"] for received in simulator.received] == [b"Bearer made-up"]
 
