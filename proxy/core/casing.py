@@ -183,13 +183,14 @@ _NO_FINDINGS = _Names()
 
 
 def _is_plain(value: JsonValue, shape: Shape) -> bool:
-    """Whether `value` needs no look: a scalar, or a string that is spelt right or like nothing known."""
+    """Whether `value` needs no look: a scalar, a string that is spelt right or like nothing known, an unknown place."""
     kind = type(value)
     if kind is str:
         return not shape.value_by_fold or value in shape.values or fold(value) not in shape.value_by_fold
     if kind is tuple:
         return not (shape.parameters or shape.others)
-    return kind is not list
+    # An array's elements are looked into where there is anything to compare them with.
+    return kind is not list or not shape
 
 
 def _is_spelt_right(value: JsonValue, shape: Shape) -> bool:
