@@ -407,7 +407,7 @@ class UpstreamConnection(ResponseHandler):
             self._should_close = True
         if payload.is_eof() or message.code in _WITHOUT_BODY:
             # RFC 9112, 6.3: it ends here, and RFC 9110, 8.6: a 204 announces no body. One may come all the same.
-            if not payload.is_eof() or (length and message.code == _NO_CONTENT):
+            if not payload.is_eof() or (message.code == _NO_CONTENT and (length or is_chunked)):
                 self._should_close = True
             self._body_bytes_left = 0
             payload = EMPTY_PAYLOAD
