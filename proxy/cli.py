@@ -35,6 +35,8 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
 
+_STANDARD_ERROR: Final = 2
+
 # What a standard output that goes to a file or a device fails with; any other error is a defect, and is shown as one.
 _CANNOT_WRITE: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
@@ -52,6 +54,7 @@ _FLAGS: Final = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` name and return the exit status: 0, 1 for findings, 2 for unusable input."""
+    _fill_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name in a document may hold what the terminal's encoding does not.
@@ -79,6 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _leave_stdout()
         print(f"defender-sidecar: cannot write the output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return EXIT_UNUSABLE
+
+
+def _fill_standard_descriptors() -> None:
+    """Open the null device where standard input or an output is closed: what is opened next would take its number.
+
+    uvloop ends the process when it comes to close such a descriptor.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
 
 
 def _leave_stdout() -> None:

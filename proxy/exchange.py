@@ -242,6 +242,8 @@ class _Course:
             await self._relay(response)
         finally:
             response.close()
+            if not isinstance(body, bytes):
+                await response.upload_ended()
 
     def _outcome(self) -> Outcome:
         """Return all that is known, once the exchange is over."""
@@ -493,7 +495,7 @@ class _Course:
             content = await self._error_content(response, fields)
         elif self._may_page:
             content = await self._page_content(response, fields)
-        elif response.is_whole and response.length is not None:
+        elif response.is_whole:
             # It goes out in one piece with its head.
             content = _Content(fields, response.length, response.read_whole(), is_whole=True)
         else:

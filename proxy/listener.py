@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -369,7 +369,8 @@ class GuardedConnection(RequestHandler):
         """Forget the body of the message before, most of which the parser has not seen, and its trailers.
 
         aiohttp's parser counts the last of them to the next head, and a trailer field must not become a header field,
-        of this message or another (RFC 9110, 6.5.1). Between two messages the parser holds nothing else.
+        of this message or another (RFC 9110, 6.5.1). Between two messages the parser holds nothing else. How many
+        messages may be in the queue is seen to by `_is_full`.
         """
         self._has_read_body = False
         self._parser = HttpRequestParser(
@@ -523,9 +524,21 @@ class ClientConnection(GuardedConnection):
             if self._keepalive_handle is None:
                 self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
         if not self._force_close:
+            await self._flush()
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
+
+    async def _flush(self) -> None:
+        """Wait until all that was written is read, however slowly: nobody looks after a connection once it closes."""
+        transport = self.transport
+        self._is_deaf = True
+        if transport is None or transport.is_closing() or not transport.get_write_buffer_size():
+            return
+        transport.set_write_buffer_limits(0)
+        if self.writing_paused:
+            with suppress(ConnectionError):
+                await self.room()
 
     async def _is_answered(self, message: RawRequestMessage | _ErrInfo, content: StreamReader) -> bool:
         """Have one request answered, and return whether there may be another on this connection."""
@@ -537,8 +550,6 @@ class ClientConnection(GuardedConnection):
                 self.send(self.refusal(self._parse_failure(message.exc)))
                 return False
             await self._listener.handler(Request(message, content, self))
-            if not content.is_eof():
-                await self._linger(content)
         except ConnectionError:
             return False
         except asyncio.CancelledError:
@@ -550,6 +561,9 @@ class ClientConnection(GuardedConnection):
                 self.force_close()
             else:
                 self._refuse(Failure.INTERNAL_ERROR)
+            return False
+        if not content.is_eof():
+            await self._linger(content)
         return self.is_kept_alive
 
     async def _linger(self, content: StreamReader) -> None:
@@ -670,7 +684,6 @@ class Listener(web.Server):
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=self.settings.downstream.keepalive_timeout_s,
-            lingering_time=_LINGERING_S,
             max_line_size=self.settings.limits.target_bytes,
             max_field_size=self.settings.limits.field_bytes,
             max_headers=self.settings.limits.fields,

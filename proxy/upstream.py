@@ -28,7 +28,7 @@ from yarl import URL
 
 from proxy.core import headers
 from proxy.core.failure import Failure
-from proxy.progress import StalledError, Watch, break_off, poll_for_input, read_in_pieces
+from proxy.progress import StalledError, Watch, break_off, held_for_peer, poll_for_input, read_in_pieces
 
 if TYPE_CHECKING:
     import select
@@ -54,7 +54,8 @@ _FIELDS_AT_MOST: Final = 256
 _INTERIM_RESPONSES_AT_MOST: Final = 16
 _INTERIM_BYTES_AT_MOST: Final = 64 * 1024
 
-_WITHOUT_BODY: Final = frozenset({204, 304})
+_NO_CONTENT: Final = 204
+_WITHOUT_BODY: Final = frozenset({_NO_CONTENT, 304})
 """Statuses of responses that end with their heads, whatever those say (RFC 9112, 6.3)."""
 
 # Where a body ends whose length nobody tells: as its chunks say, or with its connection.
@@ -63,8 +64,8 @@ _UNTIL_CLOSE: Final = -2
 
 _CHUNKED_LINE: Final = (b"Transfer-Encoding", b"chunked")
 
-# A larger body is sent behind its head instead of with it: one more system call costs less than to copy it.
-_COPIED_BYTES_AT_MOST: Final = 64 * 1024
+# A larger body is sent in pieces: an upstream that does not read it is noticed long before its answer is due.
+_WRITTEN_AT_ONCE_BYTES: Final = 64 * 1024
 
 _NEVER: Final = math.inf
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
@@ -134,6 +135,9 @@ class UpstreamResponse(Protocol):
 
     def close(self) -> None:
         """Give the connection back; one whose response is not at its end is closed. May be called twice."""
+
+    async def upload_ended(self) -> None:
+        """Return when the request's body is read no more, which `close` has put an end to."""
 
 
 class Upstream(Protocol):
@@ -401,11 +405,10 @@ class UpstreamConnection(ResponseHandler):
             return self._take_interim_head(exchange, message, fields, has_body=is_chunked or bool(length))
         if message.should_close and not (exchange.method == "HEAD" and _is_persistent(message, fields)):
             self._should_close = True
-        if payload.is_eof():
-            self._body_bytes_left = 0
-        elif message.code in _WITHOUT_BODY:
-            # RFC 9112, 6.3: it ends here. What it announces may come all the same.
-            self._should_close = True
+        if payload.is_eof() or message.code in _WITHOUT_BODY:
+            # RFC 9112, 6.3: it ends here, and RFC 9110, 8.6: a 204 announces no body. One may come all the same.
+            if not payload.is_eof() or (message.code == _NO_CONTENT and (length or is_chunked)):
+                self._should_close = True
             self._body_bytes_left = 0
             payload = EMPTY_PAYLOAD
         elif length is not None:
@@ -528,19 +531,27 @@ class _Pool:
         Raises:
             UpstreamError: there is none in time.
         """
+        is_in_line = False
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 if self._free:
                     self._free -= 1
-                elif (connection := await self._next_given_back()) is not None:
-                    if connection.is_fit and not fresh:
+                else:
+                    is_in_line = True
+                    connection = await self._next_given_back()
+                    is_in_line = False
+                    if connection is not None and connection.is_fit and not fresh:
                         return connection
-                    connection.discard()
+                    if connection is not None:
+                        connection.discard()
                 return await self._opened()
         except (aiohttp.ClientError, OSError) as error:
             # The address may be an old one. The next connection has it looked up anew.
             self._connector.clear_dns_cache()
-            raise UpstreamError(self._connect_failure(error)) from error
+            if is_in_line and isinstance(error, TimeoutError) and not self._opening:
+                # All were in use for all that time; who waits for one that is being opened shares its fate.
+                raise UpstreamError(Failure.CONNECTION_LIMIT_REACHED) from error
+            raise UpstreamError(_connect_failure(error)) from error
 
     async def _next_given_back(self) -> UpstreamConnection | None:
         waiter: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
@@ -551,7 +562,7 @@ class _Pool:
             if waiter.cancelled():
                 with suppress(ValueError):
                     self._waiting.remove(waiter)
-            else:
+            elif waiter.exception() is None:
                 # It came in the very moment in which nobody waited for it any more.
                 self.give_back(waiter.result())
             raise
@@ -584,7 +595,9 @@ class _Pool:
                 waiter.set_result(connection)
                 return
         self._free += 1
-        if connection is not None:
+        if connection is not None and not connection.is_open:
+            connection.discard()
+        elif connection is not None:
             connection.idle_since_s = self._loop.time()
             self._idle.append(connection)
             if self._timer is None:
@@ -623,26 +636,25 @@ class _Pool:
                 waiter.set_exception(aiohttp.ClientConnectionError("the leg is closed"))
         self._waiting.clear()
 
-    def _connect_failure(self, error: BaseException) -> Failure:
-        """Return what a failure to connect is called; some exceptions are of several of these kinds."""
-        match error:
-            case TimeoutError() if self._in_use >= self._limit:
-                return Failure.CONNECTION_LIMIT_REACHED
-            case TimeoutError():
-                return Failure.CONNECTION_TIMEOUT
-            case aiohttp.ClientConnectorCertificateError():
-                return Failure.TLS_CERTIFICATE_ERROR
-            case aiohttp.ClientSSLError():
-                return Failure.TLS_PROTOCOL_ERROR
-            case aiohttp.ClientConnectorDNSError():
-                return Failure.DNS_ERROR
-            case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-                return Failure.EGRESS_PROXY_ERROR
-            case OSError(errno=errno.ECONNREFUSED):
-                return Failure.CONNECTION_REFUSED
-            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH | errno.EADDRNOTAVAIL):
-                return Failure.DESTINATION_UNAVAILABLE
-        return Failure.CONNECTION_TERMINATED
+
+def _connect_failure(error: BaseException) -> Failure:
+    """Return what a failure to connect is called; some exceptions are of several of these kinds."""
+    match error:
+        case TimeoutError():
+            return Failure.CONNECTION_TIMEOUT
+        case aiohttp.ClientConnectorCertificateError():
+            return Failure.TLS_CERTIFICATE_ERROR
+        case aiohttp.ClientSSLError():
+            return Failure.TLS_PROTOCOL_ERROR
+        case aiohttp.ClientConnectorDNSError():
+            return Failure.DNS_ERROR
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return Failure.EGRESS_PROXY_ERROR
+        case OSError(errno=errno.ECONNREFUSED):
+            return Failure.CONNECTION_REFUSED
+        case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH | errno.EADDRNOTAVAIL):
+            return Failure.DESTINATION_UNAVAILABLE
+    return Failure.CONNECTION_TERMINATED
 
 
 class AiohttpUpstream:
@@ -732,12 +744,13 @@ class AiohttpUpstream:
                     connection = await pool.open(fresh=is_resent)
                 response = _Response(self, connection, request)
                 try:
-                    if isinstance(body, bytes):
+                    if isinstance(body, bytes) and len(body) <= _WRITTEN_AT_ONCE_BYTES:
                         await response.exchanged(body)
                     else:
-                        await response.exchange_heads(body)
+                        await response.exchange_heads(_pieces(body) if isinstance(body, bytes) else body)
                 except BaseException:
                     response.close()
+                    await response.upload_ended()
                     raise
             except UpstreamError as error:
                 may_resend = not is_resent and request.method in SAFE_METHODS and isinstance(body, bytes)
@@ -803,11 +816,7 @@ class _Response:
         connection, transport = self._begun()
         head = self._leg.head_of(self._request)
         self._request.when_whole()
-        if len(body) > _COPIED_BYTES_AT_MOST:
-            transport.write(head)
-            transport.write(body)
-        else:
-            transport.write(head + body)
+        transport.write(head + body)
         connection.allow(self._leg.response_timeout_s)
         return self._head
 
@@ -952,6 +961,10 @@ class _Response:
             raise self._lost_at_end
         return piece
 
+    async def upload_ended(self) -> None:
+        if self._upload is not None and not self._upload.done():
+            await asyncio.wait({self._upload})
+
     def read_whole(self) -> bytes:
         if not self.is_whole:
             raise RuntimeError("the body is not whole yet")
@@ -974,7 +987,16 @@ class _Response:
             # What is still to go out must not: the end of it would make the request whole.
             connection.abort()
             is_reusable = False
+        elif not is_reusable and connection.transport is not None and held_for_peer(connection.transport):
+            # It would be held for as long as the upstream pleases.
+            connection.abort()
         self._leg.pool.release(connection, is_reusable=is_reusable)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body that is too large to be written at once, so that whoever does not read it is noticed."""
+    for begin in range(0, len(body), _WRITTEN_AT_ONCE_BYTES):
+        yield body[begin : begin + _WRITTEN_AT_ONCE_BYTES]
 
 
 def _is_reason(text: str) -> bool:

@@ -390,11 +390,12 @@ async def test_a_reader_of_the_log_that_does_not_read_blocks_nothing(start: Star
     assert 0 < len(drained(sidecar.reader)) < 60 * len(MISSPELT)
 
 
-async def test_a_standard_output_that_is_closed_is_no_reason_not_to_start(simulator: Simulator) -> None:
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"], ids=["output", "input-too"])
+async def test_a_standard_output_that_is_closed_is_no_reason_not_to_start(simulator: Simulator, closed: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as lent:
         admin = f"127.0.0.1:{lent.getsockname()[1]}"
     process = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "proxy", "run",
+        "/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "proxy", "run",
         "--listen", "127.0.0.1:0", "--admin", admin, "--upstream", simulator.url,
         stderr=asyncio.subprocess.PIPE, env=environment({"DEFENDER_SIDECAR_DRAIN__DELAY_S": "0"}),
     )  # fmt: skip

@@ -87,6 +87,24 @@ class TestNoConnection:
         proxied = await start_proxy(upstream.url.replace("http://", "https://"))
         await assert_failed(proxied, await ask(proxied, "GET", "/api"), 502, "tls_protocol_error")
 
+    async def test_whoever_waits_for_a_connection_that_is_being_opened_shares_its_fate(
+        self, start_proxy: StartProxy, ask: Ask
+    ) -> None:
+        """It is no matter of the limit where the upstream accepts nobody."""
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf, socket.socket() as plug:
+            # The queue of those that nobody accepts is full with this one, or the next.
+            plug.connect(deaf.getsockname())
+            with socket.socket() as another:
+                another.settimeout(0)
+                another.connect_ex(deaf.getsockname())
+                flags = {"upstream.max_connections": "1", "upstream.connect_timeout_s": "0.5"}
+                proxied = await start_proxy("http://{}:{}".format(*deaf.getsockname()), flags)
+                first = asyncio.ensure_future(ask(proxied, "GET", "/first"))
+                await asyncio.sleep(0.2)
+                second = await ask(proxied, "GET", "/second")
+        assert [(await first).status, second.status] == [504, 504]
+        assert proxied.sample("upstream_failures_total", failure="connection_timeout") == 2
+
     async def test_all_connections_stay_busy(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, dial: Dial
     ) -> None:
@@ -246,6 +264,44 @@ class TestNoResponse:
         assert response.status == 504
         assert response["X-Error-Origin"] == "proxy"
         assert proxied.sample("upstream_failures_total", failure="connection_write_timeout") == 1
+
+    async def test_a_client_that_sends_on_behind_an_early_answer_is_not_reset(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
+    ) -> None:
+        """RFC 9112, 9.6: the rest of the body is read away, and the connection goes on."""
+
+        async def early(upstream: Upstream, wire: Wire) -> None:
+            await wire.head()
+            await wire.send(OK)
+            await upstream.request(wire)
+
+        upstream = await start_upstream(early)
+        proxied = await start_proxy(upstream.url)
+        wire = await dial(proxied)
+        await wire.send(b"POST /upload HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 20\r\n\r\n")
+        assert (await wire.message()).body == b"ok"
+        for _ in range(20):
+            await wire.send(b"x")
+            await asyncio.sleep(0.02)
+        await wire.send(b"GET /next HTTP/1.1\r\nHost: sidecar\r\n\r\n")
+        assert (await wire.message()).body == b"ok"
+
+    async def test_a_whole_body_that_an_upstream_does_not_read(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask
+    ) -> None:
+        """Standstill is noticed while it is written, long before an answer to it would be late."""
+
+        async def deaf(_upstream: Upstream, wire: Wire) -> None:
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(60)
+
+        upstream = await start_upstream(deaf)
+        flags = {"upstream.idle_timeout_s": "0.3", "check.max_body_bytes": "20000000"}
+        proxied = await start_proxy(upstream.url, flags)
+        body = b'{"Comment": "%b", "IsolationType": "Full"}' % (b"x" * 8_000_000)
+        response = await ask(proxied, "POST", "/api/machines/1e5bc9d7e413/isolate", body=body)
+        await assert_failed(proxied, response, 504, "connection_write_timeout")
+        await proxied.until(lambda: in_use(proxied) == 0)
 
     async def test_an_upstream_that_answers_early_and_reads_no_more(
         self, start_proxy: StartProxy, start_upstream: StartUpstream, dial: Dial
@@ -1018,6 +1074,23 @@ class TestPool:
         for _ in range(2):
             assert (await ask(proxied, "HEAD", "/api")).status == 200
             await asyncio.sleep(0.15)
+        assert len(upstream.wires) == 2
+
+    @pytest.mark.parametrize("framing", [b"Content-Length: %d" % len(OK), b"Transfer-Encoding: chunked"])
+    async def test_a_body_that_a_204_announces_is_nobodys_answer(
+        self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask, framing: bytes
+    ) -> None:
+        """RFC 9110, 8.6: it may not, and whatever comes of it could come behind the next request."""
+
+        async def announcing(upstream: Upstream, wire: Wire) -> None:
+            await upstream.request(wire)
+            await wire.send(b"HTTP/1.1 204 No Content\r\n" + framing + b"\r\n\r\n")
+            await upstream.request(wire)
+
+        upstream = await start_upstream(announcing)
+        proxied = await start_proxy(upstream.url)
+        for _ in range(2):
+            assert (await ask(proxied, "GET", "/api")).status == 204
         assert len(upstream.wires) == 2
 
     async def test_closed_meanwhile(self, start_proxy: StartProxy, start_upstream: StartUpstream, ask: Ask) -> None:

@@ -348,7 +348,8 @@ def _ratios(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]
 
 
 def _quotient(one: float | None, other: float | None) -> list[float]:
-    return [one / other] if one is not None and other else []
+    """Return the ratio of two figures; none where one is lost in the noise, as a latency below nothing is."""
+    return [one / other] if one is not None and other is not None and one > 0 < other else []
 
 
 def _at_most(name: str, bound: float, ratios: Sequence[float]) -> Target:
