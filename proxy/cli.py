@@ -20,7 +20,7 @@ from proxy import __version__, logs, loop, simulator, workers
 from proxy.configuration import load_configuration
 from proxy.errors import UnusableInputError
 from proxy.reload import Source
-from proxy.resources import shipped_documents, validated
+from proxy.resources import log_schema, shipped_documents, validated
 from proxy.server import StartError, serve
 from proxy.settings import CONFIG_VARIABLE, describe, settings_schema
 
@@ -222,8 +222,8 @@ def _print_table(draw: Callable[[Console], None]) -> None:
         print(line.rstrip())
 
 
-def _config_schema(_options: argparse.Namespace) -> int:
-    print(json.dumps(settings_schema(), indent=2))
+def _config_schema(options: argparse.Namespace) -> int:
+    print(json.dumps(log_schema() if options.log else settings_schema(), indent=2))
     return EXIT_OK
 
 
@@ -283,7 +283,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_settings(show)
     show.set_defaults(command=_config_show)
-    schema = config_commands.add_parser("schema", help="print the JSON Schema of the settings file")
+    schema = config_commands.add_parser("schema", help="print the JSON Schema of the settings file, or of the log")
+    schema.add_argument("--log", action="store_true", help="of the lines of the log, in their JSON form")
     schema.set_defaults(command=_config_schema)
     return parser
 

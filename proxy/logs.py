@@ -8,14 +8,17 @@ import queue
 import sys
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from time import monotonic, time
 from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 
+from proxy.core.repeats import WINDOW_S, LeftOut, Pattern, Repeats
 from proxy.core.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -26,13 +29,25 @@ _LAST_LINES_S: Final = 2.0
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
+LIBRARY_MESSAGE: Final = "library_message"
+REPEATED: Final = "repeated"
+
 
 class LineWriter:
-    """A bounded queue of lines and the thread that writes them; what does not fit is dropped and counted."""
+    """A bounded queue of lines and the thread that writes them; what does not fit is dropped and counted.
 
-    def __init__(self, stream: TextIO, on_dropped: Callable[[], None]) -> None:
+    `on_pause` is called in that thread before it waits for a line, and returns for how many seconds at the most.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        on_dropped: Callable[[], None],
+        on_pause: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._stream = stream
         self._on_dropped = on_dropped
+        self._on_pause = on_pause
         self._lines: queue.Queue[str | None] = queue.Queue(_LINES_WAITING_AT_MOST)
         self._thread = threading.Thread(target=self._write_lines, name="log-writer", daemon=True)
         self._thread.start()
@@ -57,7 +72,10 @@ class LineWriter:
     def _write_lines(self) -> None:
         is_open = True
         while is_open:
-            line = self._lines.get()
+            try:
+                line = self._lines.get(timeout=self._on_pause())
+            except queue.Empty:
+                continue
             is_open = line is not None
             try:
                 if line is not None:
@@ -70,16 +88,34 @@ class LineWriter:
 
 
 class Log:
-    """The log: a line for each call, from the level and in the form that it follows, both of which may change."""
+    """The log: a line for each call, from the level and in the form that it follows, both of which may change.
 
-    def __init__(self, writer: LineWriter, stream: TextIO, on_event: OnEvent) -> None:
-        self._writer = writer
+    `on_event` is called with the level of each line, `on_left_out` with the event of each that repeats others.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        on_event: OnEvent,
+        on_dropped: Callable[[], None],
+        on_left_out: Callable[[str], None],
+        window_s: float,
+    ) -> None:
         self._stream = stream
         self._on_event = on_event
-        self.follow(level="info", style="auto")
+        self._on_left_out = on_left_out
+        self._window_s = window_s
+        self._repeats = Repeats(0)
+        # Of a kind that whoever holds it may take once more: a collected object may complain at any moment.
+        self._lock = threading.RLock()
+        self._writer = LineWriter(stream, on_dropped, self._pause_s)
+        self.follow(level="info", style="auto", repeats=0)
 
-    def follow(self, *, level: str, style: str) -> None:
-        """Write lines of `level` and above in the form `style` from now on; see `logging_to`."""
+    def follow(self, *, level: str, style: str, repeats: int) -> None:
+        """Go by these from now on; see `logging_to`."""
+        with self._lock:
+            ended, self._repeats = self._repeats.end(), Repeats(repeats, self._window_s)
+        self._tell(ended)
         self._written = frozenset(LEVELS[LEVELS.index(level) :])
         # Bound here: a logger that is not would look for its class and processors at each line.
         self._logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -87,6 +123,48 @@ class Log:
             processors=_processors(self._stream, style, self._on_event),
             wrapper_class=structlog.make_filtering_bound_logger(level),
         ).bind()
+
+    def repeatable(self, pattern: Pattern, fields: Mapping[str, object]) -> None:
+        """Write a line of `pattern` with `fields`, or count it where enough that say the same were written lately."""
+        if not self.writes(pattern.level):
+            return
+        now_s = monotonic()
+        with self._lock:
+            is_written = self._repeats.admits(pattern, fields, now_s)
+            ended = self._repeats.ended(now_s)
+        self._tell(ended)
+        if is_written:
+            getattr(self._logger, pattern.level)(pattern.event, **fields)
+        else:
+            self._on_left_out(pattern.event)
+
+    def close(self) -> None:
+        """Tell at once how many lines were left out, and write what is queued."""
+        with self._lock:
+            ended = self._repeats.end()
+        self._tell(ended)
+        self._writer.close()
+
+    def _pause_s(self) -> float | None:
+        """Tell of windows that are over, and return the seconds until the next one is."""
+        now_s = monotonic()
+        with self._lock:
+            ended, next_end_s = self._repeats.ended(now_s), self._repeats.next_end_s
+        self._tell(ended)
+        return None if next_end_s is None else max(0.0, next_end_s - now_s)
+
+    def _tell(self, left_out: Iterable[LeftOut]) -> None:
+        ahead_s = time() - monotonic()
+        for each in left_out:
+            fields = {
+                "of": each.pattern.event,
+                **dict(each.pattern.fields),
+                "left_out": each.count,
+                "first_at": _timestamp(ahead_s + each.first_s),
+                "last_at": _timestamp(ahead_s + each.last_s),
+                **each.ids,
+            }
+            getattr(self._logger, each.pattern.level)(REPEATED, **fields)
 
     def writes(self, level: str) -> bool:
         """Whether a line of `level` is written, so that nobody need gather what it would hold."""
@@ -120,8 +198,8 @@ class _LibraryHandler(logging.Handler):
         fields = {"logger": record.name, "place": f"{record.module}:{record.lineno}"}
         if record.exc_info and record.exc_info[0]:
             fields["exception_type"] = record.exc_info[0].__name__
-        log = self._logger.error if record.levelno >= logging.ERROR else self._logger.warning
-        log("library_message", **fields)
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        self._logger.repeatable(Pattern(level, LIBRARY_MESSAGE, tuple(fields.items())), fields)
 
 
 @contextmanager
@@ -130,17 +208,21 @@ def logging_to(
     *,
     level: str = "info",
     style: str = "auto",
+    repeats: int = 0,
     on_event: OnEvent = None,
     on_dropped: Callable[[], None] | None = None,
+    on_left_out: Callable[[str], None] | None = None,
+    window_s: float = WINDOW_S,
 ) -> Iterator[Log]:
     """Yield a log whose lines go to `stream`, and have the libraries' loggers use it too.
 
-    `style` is `json`, `console` or `auto`: coloured for a terminal, JSON lines for anything else. `on_event` is
-    called with the level of each line that passes `level`, `on_dropped` for each that could not be written.
+    `style` is `json`, `console` or `auto`: coloured for a terminal, JSON lines for anything else. Of lines that say
+    the same, `repeats` are written in `window_s`, and then one that tells how many more there were; 0 writes all.
+    `on_event` is called with the level of each line that passes `level`, `on_dropped` for each that could not be
+    written, `on_left_out` with the event of each that repeats others.
     """
-    writer = LineWriter(stream, on_dropped or (lambda: None))
-    log = Log(writer, stream, on_event)
-    log.follow(level=level, style=style)
+    log = Log(stream, on_event, on_dropped or (lambda: None), on_left_out or (lambda _event: None), window_s)
+    log.follow(level=level, style=style, repeats=repeats)
     handler = _LibraryHandler(log)
     root = logging.getLogger()
     former, former_level = root.handlers[:], root.level
@@ -149,7 +231,7 @@ def logging_to(
         yield log
     finally:
         root.handlers, root.level = former, former_level
-        writer.close()
+        log.close()
 
 
 def _processors(stream: TextIO, style: str, on_event: OnEvent) -> list[Processor]:
@@ -171,6 +253,11 @@ def _processors(stream: TextIO, style: str, on_event: OnEvent) -> list[Processor
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *form,
     ]
+
+
+def _timestamp(at_s: float) -> str:
+    """Return a moment in seconds since 1970 as the lines have theirs."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.core.catalog import CatalogError, CatalogProblem
 from proxy.core.codes import ErrorCodes, Help, page_address
@@ -136,3 +137,9 @@ def load_error_shapes(path: Path | None = None) -> Shapes:
     except UnreadableError as error:
         place = str(path) if error.line is None else f"{path}:{error.line}"
         raise UnusableShapesError(f"{place}: {error.reason}") from error
+
+
+def log_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the log's lines in their JSON form."""
+    schema: dict[str, Any] = json.loads((config_folder() / "log.schema.json").read_text("utf-8"))
+    return schema

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from proxy.admin import Phase, Readiness, admin_application, administering
 from proxy.errors import UnusableInputError
@@ -96,6 +96,7 @@ async def serving(
     """
     settings = configuration.settings
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     telemetry = Telemetry(registry, configuration.catalog, configuration.codes)
     readiness = Readiness(telemetry.ready)
     async with AsyncExitStack() as stack:
@@ -104,8 +105,10 @@ async def serving(
                 stream,
                 level=settings.log.level,
                 style=settings.log.format,
+                repeats=settings.log.repeats_per_minute,
                 on_event=telemetry.count_log_line,
                 on_dropped=telemetry.count_dropped_line,
+                on_left_out=telemetry.count_suppressed_line,
             )
         )
         telemetry.log_to(log, requests=settings.log.requests)
@@ -221,7 +224,8 @@ class Plant:
         self.listener.settings = settings
         self.telemetry.follow(configuration.catalog, configuration.codes)
         self.telemetry.log_to(self.log, requests=settings.log.requests)
-        self.log.follow(level=settings.log.level, style=settings.log.format)
+        log = settings.log
+        self.log.follow(level=log.level, style=log.format, repeats=log.repeats_per_minute)
         self.configuration = configuration
         if gc.get_freeze_count():
             # The former catalog is garbage by now but for exchanges under way, the new one is there to stay.

@@ -36,6 +36,7 @@ from proxy.settings_values import (
     BytesOrNoLimit,
     CheckMode,
     Count,
+    CountOrNoLimit,
     Delay,
     FieldName,
     Files,
@@ -270,6 +271,10 @@ class LogSettings(_Section):
     )
     requests: Truth = Field(
         default=False, description="One line for every exchange, not only for errors and mismatches."
+    )
+    repeats_per_minute: CountOrNoLimit = Field(
+        default=60,
+        description="Lines a minute that say the same, the others are counted; 0 for no limit, as with requests.",
     )
 
 

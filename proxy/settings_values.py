@@ -407,6 +407,9 @@ Delay = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_seco
 Count = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(_whole(1, ""))]
 """A number of things, at least one."""
 
+CountOrNoLimit = Annotated[int, Field(ge=0, le=MAX_INTEGER), BeforeValidator(_whole(0, ""))]
+"""A whole number, 0 for no limit."""
+
 Bytes = Annotated[int, Field(ge=1, le=MAX_INTEGER), BeforeValidator(_whole(1, " of bytes"))]
 """A size, at least one byte."""
 

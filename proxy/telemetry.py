@@ -16,6 +16,7 @@ from proxy.core import tags
 from proxy.core.failure import Failure
 from proxy.core.model import BodyResult
 from proxy.core.recent import Recent
+from proxy.logs import LIBRARY_MESSAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -94,6 +95,9 @@ class Telemetry:
         self._throttled = self._counter("throttled", "Responses with status 429 from the upstream.", "operation")
         self._log_events = self._counter("log_events", "Log lines, by level.", "level")
         self._log_dropped = self._counter("log_lines_dropped", "Log lines that could not be written in time.")
+        self._log_suppressed = self._counter(
+            "log_lines_suppressed", "Log lines that were left out, as others said the same, by event.", "event"
+        )
         self.in_flight = self._gauge("requests_in_flight", "Exchanges under way.")
         self.ready = self._gauge("ready", "1 while the proxy serves, 0 before and while it drains.")
         self._operations = self._gauge("catalog_operations", "Operations in the catalog.")
@@ -117,7 +121,7 @@ class Telemetry:
         self._child(self._reloads, result).inc()
 
     def log_to(self, logger: Log, *, requests: bool) -> None:
-        """Write the lines to `logger`, a line for every plain request among them where `requests` says so."""
+        """Write the lines to `logger`; where `requests` says so, one for every exchange, however many say the same."""
         self._logger = logger
         self._logs_requests = requests
 
@@ -138,6 +142,10 @@ class Telemetry:
         """Count one line that was not written."""
         self._child(self._log_dropped).inc()
 
+    def count_suppressed_line(self, event: str) -> None:
+        """Count one line about `event` that was left out, as others said the same."""
+        self._child(self._log_suppressed, event).inc()
+
     def record(self, outcome: Outcome) -> None:
         """Count `outcome` and, where it is worth it, write the line about it and remember it. Never raises."""
         self._count(outcome)
@@ -149,7 +157,10 @@ class Telemetry:
             return
         fields = tags.log_fields(outcome, self._codes)
         if logger is not None:
-            getattr(logger, level)(tags.log_event(outcome), **fields)
+            if self._logs_requests:
+                getattr(logger, level)(tags.log_event(outcome), **fields)
+            else:
+                logger.repeatable(tags.pattern_of(outcome), fields)
         if is_kept:
             self.recent.record(outcome, fields, time())
 
@@ -210,6 +221,8 @@ class Telemetry:
                 self._child(self._failures, failure.label)
         self._child(self._retries, Failure.CONNECTION_TERMINATED.label)
         self._child(self._log_dropped)
+        for event in (*tags.EVENTS, LIBRARY_MESSAGE):
+            self._child(self._log_suppressed, event)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(name, documentation, labels, namespace=_PREFIX, registry=self.registry)

@@ -268,8 +268,10 @@ async def work(configuration: Configuration, source: Source, place: Place, strea
         _SharedStream(stream, folder),  # type: ignore[arg-type] # as much of a stream as a log asks for
         level=settings.log.level,
         style=settings.log.format,
+        repeats=settings.log.repeats_per_minute,
         on_event=telemetry.count_log_line,
         on_dropped=telemetry.count_dropped_line,
+        on_left_out=telemetry.count_suppressed_line,
     ) as log:
         telemetry.log_to(log, requests=settings.log.requests)
         async with carrying(configuration, telemetry, log, plugs) as plant:
@@ -501,7 +503,8 @@ class _Crew:
         if problems:
             raise UnusableInputError("\n".join(problems))
         self.configuration = configuration
-        self.log.follow(level=configuration.settings.log.level, style=configuration.settings.log.format)
+        log = configuration.settings.log
+        self.log.follow(level=log.level, style=log.format, repeats=log.repeats_per_minute)
         return told
 
     def reload_interval_s(self) -> float:
@@ -556,8 +559,10 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
                 _SharedStream(stream, folder),  # type: ignore[arg-type] # as much of a stream as a log asks for
                 level=settings.log.level,
                 style=settings.log.format,
+                repeats=settings.log.repeats_per_minute,
                 on_event=telemetry.count_log_line,
                 on_dropped=telemetry.count_dropped_line,
+                on_left_out=telemetry.count_suppressed_line,
             )
         )
         status = Status(telemetry.recent, lambda: readiness.phase.value)

@@ -21,9 +21,10 @@ from proxy.resources import load_catalog, load_error_codes, load_error_shapes
 from proxy.server import serving
 from proxy.settings import load_settings
 from proxy.simulator import Simulator
+from tests.documented import keep, taken, undocumented
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -63,8 +64,22 @@ QUICK = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _lines_are_documented() -> Iterator[None]:
+    """Have every line that a proxy wrote to `Lines`, or that was `heard`, be one that `config/log.schema.json` allows.
+
+    It begins before the fixtures that start proxies, so that the lines of their end are there as well.
+    """
+    yield
+    assert not undocumented(taken())
+
+
 class Lines(io.StringIO):
     """A stream of JSON log lines that can be waited for."""
+
+    def write(self, text: str) -> int:
+        keep(text)
+        return super().write(text)
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.getvalue().splitlines() if line]

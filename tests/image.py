@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.documented import keep
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
@@ -234,6 +236,7 @@ class Started:
         async with asyncio.timeout(STARTED_WITHIN_S):
             while line := (await self.process.stdout.readline()).decode():
                 self.lines.append(line)
+                keep(line)
                 if holding in line:
                     return line
         raise AssertionError("".join(self.lines))
@@ -242,7 +245,10 @@ class Started:
         """Return the exit status."""
         assert self.process.stdout is not None
         async with asyncio.timeout(ENDED_WITHIN_S):
-            self.lines += (await self.process.stdout.read()).decode().splitlines()
+            rest = (await self.process.stdout.read()).decode().splitlines()
+            for line in rest:
+                keep(line)
+            self.lines += rest
             return await self.process.wait()
 
 

@@ -232,6 +232,15 @@ def test_config_schema_is_a_json_schema_that_the_documented_file_satisfies() -> 
     assert not validator.is_valid({"brew": 1})
 
 
+def test_config_schema_of_the_log_is_the_file_that_ships() -> None:
+    ended = sidecar("config", "schema", "--log")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+    schema = json.loads(ended.stdout)
+    assert schema == json.loads((config_folder() / "log.schema.json").read_text("utf-8"))
+    Draft202012Validator.check_schema(schema)
+
+
 # The catalog.
 
 

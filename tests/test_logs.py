@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from proxy import logs
+from proxy.core.repeats import Pattern
 from proxy.logs import LineWriter, logging_to
 
 if TYPE_CHECKING:
@@ -193,9 +194,153 @@ def test_the_log_can_be_asked_what_it_writes(level: str) -> None:
         told = [name for name in logs.LEVELS if log.writes(name)]
         for name in logs.LEVELS:
             getattr(log, name)(name)
-        log.follow(level="debug", style="json")
+        log.follow(level="debug", style="json", repeats=0)
         assert log.writes("debug")
     assert told == [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+
+
+# Lines that say the same.
+
+PATTERN = Pattern("warning", "upstream_error", (("operation", "listAlerts"), ("status", 403)))
+
+
+def test_of_lines_that_say_the_same_the_first_are_written_and_the_others_counted_at_the_end() -> None:
+    stream, left_out = io.StringIO(), list[str]()
+
+    with logging_to(stream, repeats=2, on_left_out=left_out.append) as log:
+        for number in range(5):
+            fields = {"operation": "listAlerts", "status": 403, "target_id": f"t{number}", "request_id": f"r{number}"}
+            log.repeatable(PATTERN, fields)
+
+    *lines, last = written(stream)
+    assert [(line["event"], line["target_id"]) for line in lines] == [
+        ("upstream_error", "t0"),
+        ("upstream_error", "t1"),
+    ]
+    assert left_out == ["upstream_error"] * 3
+    first_at, last_at = last.pop("first_at"), last.pop("last_at")
+    assert TIMESTAMP.fullmatch(last.pop("timestamp"))
+    assert lines[-1]["timestamp"] <= first_at <= last_at
+    assert last == {
+        "level": "warning", "event": "repeated", "of": "upstream_error", "operation": "listAlerts", "status": 403,
+        "left_out": 3, "target_id": "t4", "request_id": "r4",
+    }  # fmt: skip
+
+
+def test_what_was_left_out_is_told_when_the_window_ends_though_no_other_line_comes() -> None:
+    stream = io.StringIO()
+
+    with logging_to(stream, repeats=1, window_s=0.5) as log:
+        log.repeatable(PATTERN, {})
+        log.repeatable(PATTERN, {})
+        assert waited_for(lambda: '"repeated"' in stream.getvalue())
+
+    assert [line["event"] for line in written(stream)] == ["upstream_error", "repeated"]
+
+
+def test_what_was_left_out_is_counted_as_one_line() -> None:
+    counted: list[str] = []
+
+    with logging_to(io.StringIO(), repeats=1, on_event=counted.append) as log:
+        for _ in range(10):
+            log.repeatable(PATTERN, {})
+
+    assert counted == ["warning", "warning"]
+
+
+def test_what_is_below_the_level_is_not_left_out() -> None:
+    left_out: list[str] = []
+
+    with logging_to(io.StringIO(), level="error", repeats=1, on_left_out=left_out.append) as log:
+        for _ in range(3):
+            log.repeatable(PATTERN, {})
+
+    assert not left_out
+
+
+def test_no_limit_leaves_nothing_out_and_a_new_one_tells_of_what_was() -> None:
+    stream = io.StringIO()
+
+    with logging_to(stream, repeats=1) as log:
+        log.repeatable(PATTERN, {})
+        log.repeatable(PATTERN, {})
+        log.follow(level="error", style="json", repeats=0)
+        log.follow(level="info", style="json", repeats=0)
+        for _ in range(3):
+            log.repeatable(PATTERN, {})
+
+    assert [line["event"] for line in written(stream)] == ["upstream_error", "repeated", *["upstream_error"] * 3]
+
+
+def test_a_library_that_says_the_same_again_and_again_is_told_of_once() -> None:
+    stream = io.StringIO()
+
+    with logging_to(stream, repeats=1):
+        for number in range(5):
+            logging.getLogger("asyncio").error("task %d failed", number)
+
+    first, last = written(stream)
+    assert (first["event"], last["event"], last["of"]) == ("library_message", "repeated", "library_message")
+    assert (last["left_out"], last["logger"], last["place"]) == (4, first["logger"], first["place"])
+
+
+def test_lines_of_many_threads_are_written_or_counted() -> None:
+    stream = io.StringIO()
+
+    with logging_to(stream, repeats=10) as log:
+
+        def complain() -> None:
+            for _ in range(500):
+                log.repeatable(PATTERN, {})
+
+        threads = [threading.Thread(target=complain) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    *lines, last = written(stream)
+    assert (len(lines), last["left_out"]) == (10, 1990)
+
+
+async def test_a_client_in_a_loop_gets_its_errors_and_the_log_their_number(
+    simulator: Simulator, start_proxy: Callable[..., Any]
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        proxied = await start_proxy(simulator.url, {"log.repeats_per_minute": "3"}, within=stack)
+        targets = []
+        async with aiohttp.ClientSession() as session:
+            for _ in range(20):
+                async with session.post(f"{proxied.url}/api/machines/m1/isolate", json={"comment": "x"}) as response:
+                    targets.append(response.headers["X-Target-Id"])
+            async with session.get(f"{proxied.url}/api/machines", headers={"X-Simulate": "NotFound"}) as response:
+                assert response.status == 404
+        await proxied.lines.event("upstream_error")
+
+    lines = [line for line in proxied.lines.events() if line["event"] == "case_mismatch"]
+    (repeated,) = (line for line in proxied.lines.events() if line["event"] == "repeated")
+    assert [line["target_id"] for line in lines] == targets[:3]
+    assert (repeated["of"], repeated["left_out"], repeated["parameters"]) == ("case_mismatch", 17, ["Comment"])
+    assert (repeated["operation"], repeated["status"]) == ("isolateMachine", 400)
+    assert repeated["error_code"] == "MissingRequiredParameter"
+    assert repeated["target_id"] == targets[-1]
+    assert proxied.sample("log_lines_suppressed_total", event="case_mismatch") == 17
+    assert proxied.sample("log_lines_suppressed_total", event="upstream_error") == 0
+    errors = {"code": "MissingRequiredParameter", "status": "400", "origin": "proxy"}
+    assert proxied.sample("errors_total", **errors) == 20
+
+
+async def test_with_a_line_for_every_request_there_is_one(
+    simulator: Simulator, start_proxy: Callable[..., Any]
+) -> None:
+    proxied = await start_proxy(simulator.url, {"log.repeats_per_minute": "3", "log.requests": "true"})
+
+    async with aiohttp.ClientSession() as session:
+        for _ in range(10):
+            async with session.get(f"{proxied.url}/api/machines", headers={"X-Simulate": "NotFound"}) as response:
+                await response.read()
+
+    await proxied.lines.event("upstream_error", 10)
 
 
 # Libraries.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import ssl
@@ -16,6 +15,7 @@ import trustme
 from proxy.configuration import load_configuration
 from proxy.simulator import Simulator
 from tests.conftest import Wire, dialled
+from tests.documented import heard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -318,7 +318,7 @@ async def test_sighup_reloads_a_real_process(simulator: Simulator, tmp_path: Pat
         assert process.stdout
         async with asyncio.timeout(15):
             while True:
-                found: dict[str, Any] = json.loads(await process.stdout.readline())
+                found: dict[str, Any] = heard(await process.stdout.readline())
                 if found["event"] == name:
                     return found
 

@@ -22,6 +22,7 @@ import trustme
 
 from proxy.simulator import Simulator
 from tests.conftest import dialled
+from tests.documented import heard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -94,7 +95,7 @@ class Sidecar:
         self.url, self.admin_url = event["listen"], event["admin"]
 
     def _parsed(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._read.split(b"\n")[:-1]]
+        return [heard(line) for line in self._read.split(b"\n")[:-1]]
 
     async def get(self, path: str, simulate: str = "") -> tuple[int, bytes]:
         fields = {"X-Simulate": simulate, "Connection": "close"}

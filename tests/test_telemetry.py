@@ -74,6 +74,7 @@ METRICS = [
     ("ready", "gauge", set()),
     ("catalog_operations", "gauge", set()),
     ("log_lines_dropped", "counter", set()),
+    ("log_lines_suppressed", "counter", {"event"}),
     ("config_reloads", "counter", {"result"}),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from proxy.core.failure import Failure
 from proxy.server import StartError
 from proxy.upstream import AiohttpUpstream, UpstreamConnection, UpstreamError, UpstreamRequest
 from tests.conftest import Wire, dialled
+from tests.documented import heard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -767,7 +767,7 @@ async def test_a_name_that_leads_elsewhere_is_followed_once_the_old_address_is_g
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        serving = json.loads(await process.stdout.readline())
+        serving = heard(await process.stdout.readline())
         wire = await dialled(int(serving["listen"].rpartition(":")[2]))
         assert (await wire.ask("GET", "/api/machines/1")).body == b"old"
         hosts.write_text("127.0.0.1 localhost\n127.0.0.2 upstream.test\n")

@@ -52,6 +52,11 @@ def metric(name: str, selector: str, window: str = "") -> str:
     return f"defender_proxy_{name}{{{selector}}}" + (f"[{window}]" if window else "")
 
 
+def of_process(expression: str) -> str:
+    """Return the part of `expression`, about metrics that every program has, that is about sidecars, by instance."""
+    return f"sum by (instance) ({expression} and on (job, instance) {metric('build_info', _INSTANCE)})"
+
+
 def rate(name: str, selector: str, by: str = "") -> str:
     """Return the sum of the rates of a counter, by the labels `by`."""
     grouped = f" by ({by})" if by else ""
@@ -501,13 +506,37 @@ def upstream() -> Iterator[Panel]:
 
 def process() -> Iterator[Panel]:
     """Yield what the processes tell of themselves."""
-    dropped = rate("log_lines_dropped_total", _INSTANCE)
+    yield graph(
+        "CPU",
+        "Seconds of CPU per second; an instance of several processes does not tell them.",
+        "percentunit",
+        8,
+        [over_time(of_process(f"rate(process_cpu_seconds_total{{{_INSTANCE}}}[{_RATE}])"), "{{instance}}")],
+    )
+    yield graph(
+        "Memory",
+        "Resident memory; an instance of several processes does not tell it.",
+        "bytes",
+        8,
+        [over_time(of_process(f"process_resident_memory_bytes{{{_INSTANCE}}}"), "{{instance}}")],
+    )
+    yield graph(
+        "File descriptors",
+        "Open ones, connections above all; an instance of several processes does not tell them.",
+        "short",
+        8,
+        [over_time(of_process(f"process_open_fds{{{_INSTANCE}}}"), "{{instance}}")],
+    )
     yield graph(
         "Log lines",
-        "By level; dropped: nobody read them in time.",
+        "By level; dropped: nobody read them in time; left out: others said the same.",
         "cps",
         8,
-        [over_time(rate("log_events_total", _INSTANCE, "level"), "{{level}}"), over_time(dropped, "dropped")],
+        [
+            over_time(rate("log_events_total", _INSTANCE, "level"), "{{level}}"),
+            over_time(rate("log_lines_dropped_total", _INSTANCE), "dropped"),
+            over_time(rate("log_lines_suppressed_total", _INSTANCE), "left out"),
+        ],
     )
     yield bars(
         graph(

@@ -9,6 +9,7 @@ from proxy.core.codes import MISMATCH_HELP, ErrorCodes, Help, page_address
 from proxy.core.envelope import parse_id
 from proxy.core.hints import fix_of
 from proxy.core.model import NOTHING_FOUND, Action, ErrorTag, Fields, Findings, Origin, Outcome, Suspect, Unfixable
+from proxy.core.repeats import Pattern
 from proxy.core.text import shortened
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ UPSTREAM_ERROR: Final = "upstream_error"
 CASE_MISMATCH: Final = "case_mismatch"
 PROXY_ERROR: Final = "proxy_error"
 REQUEST: Final = "request"
+EVENTS: Final = (CASE_MISMATCH, UPSTREAM_ERROR, PROXY_ERROR, REQUEST)
+"""What lines about exchanges are called."""
 
 OTHER_STATUS: Final = "other"
 """The label of a status that HTTP does not have."""
@@ -153,6 +156,25 @@ def log_fields(outcome: Outcome, codes: ErrorCodes = _NO_CODES) -> dict[str, obj
         "defect": outcome.defect,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def pattern_of(outcome: Outcome) -> Pattern:
+    """Return what the line about `outcome` has in common with those that say the same of other exchanges."""
+    findings = outcome.findings
+    fields: list[tuple[str, object]] = [("operation", outcome.operation), ("status", outcome.status)]
+    if outcome.error is not None:
+        fields.append(("error_code", shortened(outcome.error.code)))
+    if outcome.failure is not None:
+        fields.append(("failure", outcome.failure.label))
+    if outcome.defect is not None:
+        fields.append(("defect", outcome.defect))
+    if findings is not NOTHING_FOUND:
+        names = {m.parameter for m in findings.mismatches} | {name.near for name in findings.unknown if name.near}
+        if names:
+            fields.append(("parameters", tuple(sorted(names))))
+    return Pattern(
+        log_level(outcome), log_event(outcome), tuple((name, value) for name, value in fields if value is not None)
+    )
 
 
 def _told(findings: Findings, not_fixed: Sequence[Unfixable]) -> dict[str, object | None]:

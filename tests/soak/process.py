@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import psutil
 
 from tests.conftest import dialled
+from tests.documented import undocumented
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -104,6 +105,10 @@ async def proxy_process(
         finally:
             complaint = await _end(process)
             await asyncio.to_thread(reading.join)
+        # Afterwards, since the reading thread has to keep up. Those who look into the proxy write a line of their own.
+        problems = undocumented(line for line in running.lines if line["event"] != "watching")
+        if problems:
+            raise RuntimeError(f"lines that config/log.schema.json does not allow: {problems[:10]}")
         if process.returncode or complaint:
             raise RuntimeError(f"the proxy ended with status {process.returncode}: {complaint[-4000:]}")
 
