@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from proxy.listener import Request
     from proxy.settings import Settings
     from proxy.telemetry import Telemetry
+    from proxy.tracing import Tracer
     from proxy.upstream import Upstream
 
 # A body above this is checked in a thread: below, the check takes less than switching to one does. So is a coded one of
@@ -114,6 +115,7 @@ class Exchange:
         upstream: Upstream,
         telemetry: Telemetry,
         traffic: Traffic,
+        tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
         self.catalog = catalog
@@ -122,6 +124,7 @@ class Exchange:
         self.upstream = upstream
         self.telemetry = telemetry
         self.traffic = traffic
+        self.tracer = tracer
         self.origin = rewrite.origin_of(settings.upstream.url)
 
     def __call__(self, request: Request) -> Awaitable[None]:
@@ -154,7 +157,7 @@ class _Course:
     __slots__ = (
         *("_checked", "_defect", "_exchange", "_failure", "_fields", "_forwarded", "_is_asked_for_body", "_operation"),
         *("_outgoing", "_request", "_request_bytes", "_request_id", "_resend", "_response_bytes", "_settings"),
-        *("_started", "_status", "_suspects", "_tag", "_upstream_s", "_waited_s"),
+        *("_started", "_status", "_suspects", "_tag", "_trace", "_upstream_s", "_waited_s"),
     )
 
     def __init__(self, exchange: Exchange, request: Request) -> None:
@@ -179,6 +182,7 @@ class _Course:
         self._outgoing: Response | None = None
         self._is_asked_for_body = not _expects_continue(request)
         self._request_id = _request_id(self._fields)
+        self._trace = None if exchange.tracer is None else exchange.tracer.begin(request)
 
     async def run(self) -> None:
         """Take the request through check, upstream and normalisation, answer it whatever happens, and tell of it."""
@@ -188,7 +192,10 @@ class _Course:
             await self._run()
         finally:
             exchange.traffic.in_flight -= 1
-            exchange.telemetry.record(self._outcome())
+            outcome = self._outcome()
+            exchange.telemetry.record(outcome)
+            if self._trace is not None:
+                self._trace.end(outcome)
 
     async def _run(self) -> None:
         try:
@@ -268,7 +275,7 @@ class _Course:
             failure=self._failure,
             resend=self._resend,
             defect=self._defect,
-            trace_id=_trace_id(self._fields),
+            trace_id=_trace_id(self._fields) if self._trace is None else self._trace.trace_id,
             not_fixed=checked.not_fixed,
             suspects=self._suspects,
             doc=self._operation.doc,
@@ -463,6 +470,8 @@ class _Course:
         """Return the fields that go on with the request."""
         version = b"1.1" if self._request.is_http_11 else b"1.0"
         fields = headers.end_to_end_request(self._fields, version)
+        if self._trace is not None:
+            fields = self._trace.onward(fields)
         left = headers.max_forwards(self._fields) if self._request.method == "OPTIONS" else None
         return fields if left is None else headers.set_in_place(fields, b"Max-Forwards", b"%d" % (left - 1))
 

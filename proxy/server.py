@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from proxy.configuration import Configuration
     from proxy.logs import Log
     from proxy.settings import Settings
+    from proxy.tracing import Tracing
 
 _OLDEST_AIOHTTP: Final = (3, 14, 1)
 
-_FIXED_KEYS: Final = ("listen", "admin", "workers")
+_FIXED_KEYS: Final = ("listen", "admin", "workers", "tracing")
 """The keys that hold from start to end: their new values need a restart."""
 
 # How long a thread that checks a large body may hold up the event loop, which waits for it again behind each of its
@@ -77,6 +78,44 @@ def require_parser() -> None:
         )
 
 
+def require_tracing(settings: Settings) -> None:
+    """Refuse to start where spans are wanted and nothing is there to export them.
+
+    Raises:
+        StartError: the extra `otel` is not installed.
+    """
+    if not settings.tracing.enabled:
+        return
+    try:
+        import proxy.tracing  # noqa: F401, PLC0415 - most proxies export no spans, and have nothing to do it with
+    except ImportError as error:
+        raise StartError(
+            f"tracing.enabled: needs the extra otel ({error.name or 'part of it'} cannot be imported); "
+            "pip install 'defender-sidecar[otel]'"
+        ) from error
+
+
+@asynccontextmanager
+async def _tracing(settings: Settings) -> AsyncIterator[Tracing | None]:
+    """Export spans for the length of the block, and what is left of them at its end; yield None where none are wanted.
+
+    Raises:
+        StartError: the extra `otel` is not installed, or a variable for it cannot be used.
+    """
+    if not settings.tracing.enabled:
+        yield None
+        return
+    require_tracing(settings)
+    from proxy.tracing import Tracing  # noqa: PLC0415 - as above
+
+    async with AsyncExitStack() as stack:
+        try:
+            tracing = await stack.enter_async_context(Tracing.opened(settings.tracing.otlp_endpoint))
+        except ValueError as error:
+            raise StartError(f"tracing.enabled: {error} Mend the OTEL_ variables, or set it to false") from error
+        yield tracing
+
+
 @asynccontextmanager
 async def serving(
     configuration: Configuration,
@@ -92,7 +131,7 @@ async def serving(
 
     Raises:
         ListenError: an address cannot be listened on.
-        StartError: the egress proxy that the environment names is none.
+        StartError: the egress proxy that the environment names is none, or spans cannot be exported.
     """
     settings = configuration.settings
     registry = CollectorRegistry()
@@ -163,10 +202,13 @@ async def carrying(
 
     Raises:
         ListenError: an address cannot be listened on.
-        StartError: the egress proxy that the environment names is none.
+        StartError: the egress proxy that the environment names is none, or spans cannot be exported.
     """
     settings, tls = configuration.settings, configuration.listener_tls
-    async with Switch.opened(configuration, egress_proxy_of(settings), telemetry) as switch:
+    async with (
+        _tracing(settings) as tracing,
+        Switch.opened(configuration, egress_proxy_of(settings), telemetry, tracing) as switch,
+    ):
         listener = Listener(switch, switch.refuse, settings)
         address, context = settings.listen, tls.context if tls else None
         async with listening(listener, address.host, address.port, context, plugs) as entrance:

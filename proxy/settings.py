@@ -46,6 +46,7 @@ from proxy.settings_values import (
     LogFormat,
     LogLevel,
     OperationModes,
+    OtlpEndpoint,
     PemFile,
     Seconds,
     Truth,
@@ -78,6 +79,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TlsSettings",
+    "TracingSettings",
     "UpstreamSettings",
     "changed_keys",
     "describe",
@@ -278,6 +280,18 @@ class LogSettings(_Section):
     )
 
 
+class TracingSettings(_Section):
+    """Spans of exchanges over OTLP."""
+
+    enabled: Truth = Field(
+        default=False, description="Export a span for each exchange and its upstream leg; takes the extra otel."
+    )
+    otlp_endpoint: OtlpEndpoint = Field(
+        default=None,
+        description="Base URL of the receiver, OTLP over HTTP; null for what OTEL_EXPORTER_OTLP_ENDPOINT says.",
+    )
+
+
 class CatalogSettings(_Section):
     """What the proxy knows beyond the documented operations that it brings along."""
 
@@ -339,6 +353,7 @@ class Settings(BaseSettings):
         default_factory=HeaderSettings, description="The names of the header fields that the proxy writes."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="The log on standard output.")
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="Spans of exchanges over OTLP.")
     catalog: CatalogSettings = Field(
         default_factory=CatalogSettings, description="What the proxy knows beyond what it brings along."
     )

@@ -221,6 +221,23 @@ def _upstream_url(value: object) -> str:
     raise ValueError(did_you_mean("; ".join(faults), None if "@" in rest.replace(authority, "", 1) else url))
 
 
+_OTLP_ENDPOINT: Final = re.compile(r"(?P<base>[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+)(?P<path>(?:/[^?#]*)?)")
+
+
+def _otlp_endpoint(value: object) -> str | None:
+    """Return the base URL of a receiver of OTLP over HTTP, without a slash at its end."""
+    if value is None:
+        return None
+    such = "such as http://127.0.0.1:4318"
+    parts = _OTLP_ENDPOINT.fullmatch(value) if isinstance(value, str) and re.fullmatch(r"[!-~]+", value) else None
+    if parts is None:
+        raise ValueError(f"must be the URL of a receiver of OTLP over HTTP, without user, query or fragment, {such}")
+    path = parts["path"].rstrip("/")
+    if path.endswith("/v1/traces"):
+        raise ValueError(f"must be without /v1/traces, which is put behind it, {such}")
+    return _upstream_url(parts["base"]) + path
+
+
 # Numbers.
 
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17}(?:_[0-9]{1,17})*)")
@@ -397,6 +414,11 @@ ListenAddress = Annotated[
 
 UpstreamUrl = Annotated[str, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+/?$"), BeforeValidator(_upstream_url)]
 """An origin, held as `scheme://host[:port]`."""
+
+OtlpEndpoint = Annotated[
+    str | None, Field(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@]+(/[^?#]*)?$"), BeforeValidator(_otlp_endpoint)
+]
+"""The base URL of a receiver of OTLP over HTTP; None for what the environment says."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_seconds(above_0=True))]
 """A time above 0."""

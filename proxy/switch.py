@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.settings import UpstreamSettings
     from proxy.telemetry import Telemetry
     from proxy.tls import Tls
+    from proxy.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,9 @@ class _Leg:
 class Switch:
     """Carries each request by the configuration that holds when it begins. Use `opened` to make one."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, tracing: Tracing | None) -> None:
         self._telemetry = telemetry
+        self._tracing = tracing
         self._traffic = Traffic()
         self._legs: set[_Leg] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -77,10 +79,14 @@ class Switch:
     @classmethod
     @asynccontextmanager
     async def opened(
-        cls, configuration: Configuration, egress_proxy: str | None, telemetry: Telemetry
+        cls,
+        configuration: Configuration,
+        egress_proxy: str | None,
+        telemetry: Telemetry,
+        tracing: Tracing | None = None,
     ) -> AsyncIterator[Switch]:
         """Yield one that carries by `configuration`; leaving closes all connections to upstreams."""
-        switch = cls(telemetry)
+        switch = cls(telemetry, tracing)
         await switch.follow(configuration, egress_proxy)
         try:
             yield switch
@@ -99,6 +105,7 @@ class Switch:
         route = _Route(settings.upstream, configuration.upstream_tls, egress_proxy)
         former = self._leg if self._legs else None
         leg = former if former is not None and former.route == route else await _Leg.opened(route)
+        is_tls, tracing = configuration.listener_tls is not None, self._tracing
         self._exchange = Exchange(
             settings,
             configuration.catalog,
@@ -107,6 +114,7 @@ class Switch:
             leg.upstream,
             self._telemetry,
             self._traffic,
+            None if tracing is None else tracing.towards(settings.upstream.url, is_tls=is_tls),
         )
         self._leg = leg
         self._legs.add(leg)

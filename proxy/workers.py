@@ -33,7 +33,16 @@ from proxy.listener import ListenError, listen_problem
 from proxy.logs import logging_to
 from proxy.loop import kind_of
 from proxy.reload import Reloader
-from proxy.server import StartError, carrying, egress_proxy_of, follow, keep_pauses_short, require_parser, url_of
+from proxy.server import (
+    StartError,
+    carrying,
+    egress_proxy_of,
+    follow,
+    keep_pauses_short,
+    require_parser,
+    require_tracing,
+    url_of,
+)
 from proxy.status import Status
 from proxy.telemetry import Telemetry
 
@@ -547,6 +556,7 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
     if _FOLDER_VARIABLE in os.environ:
         raise StartError(f"{_FOLDER_VARIABLE}: must not be set, as workers are given a folder of their own; unset it")
     egress_proxy_of(settings)
+    require_tracing(settings)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(_folder())

@@ -144,7 +144,9 @@ def unwritable() -> list[str]:
 class _Builder:
     """Carries out one instruction after the other; fails on any that it does not know."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, arguments: Mapping[str, str]) -> None:
+        self.given = arguments
+        self.arguments: dict[str, str] = {}
         base = folder / "base"
         base.mkdir()
         (base / "python").symlink_to(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
@@ -168,7 +170,10 @@ class _Builder:
                 self._copy(step.text.split())
             case "RUN":
                 self._run(step.text)
-            case "ARG" | "LABEL" | "USER" | "EXPOSE" | "STOPSIGNAL" | "HEALTHCHECK" | "ENTRYPOINT" | "CMD":
+            case "ARG":
+                name, _, default = step.text.partition("=")
+                self.arguments[name] = self.given.get(name, default)
+            case "LABEL" | "USER" | "EXPOSE" | "STOPSIGNAL" | "HEALTHCHECK" | "ENTRYPOINT" | "CMD":
                 pass
             case _:
                 pytest.fail(f"{step.name}: not known here; teach it to this builder")
@@ -178,6 +183,7 @@ class _Builder:
         assert text.split(maxsplit=1)[0] == "${BASE}"
         if self.image.root.exists():
             self.earlier = self.image.root.rename(self.folder / "build")
+        self.arguments = {}
         self.image = Image(self.folder / "image", {"PATH": self.path})
         self.image.root.mkdir()
 
@@ -202,7 +208,7 @@ class _Builder:
         done = subprocess.run(
             ["/bin/sh", "-c", self.image.placed(text)],
             cwd=self.image.at(self.image.folder),
-            env=given | self.image.environment,
+            env=given | self.arguments | self.image.environment,
             capture_output=True,
             text=True,
             check=False,
@@ -210,9 +216,9 @@ class _Builder:
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
 
 
-def build(folder: Path) -> Image:
-    """Return the image that the Dockerfile makes, below `folder`."""
-    builder = _Builder(folder)
+def build(folder: Path, **arguments: str) -> Image:
+    """Return the image that the Dockerfile makes of build `arguments`, below `folder`."""
+    builder = _Builder(folder, arguments)
     for step in instructions():
         builder.carry_out(step)
     return builder.image

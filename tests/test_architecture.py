@@ -57,7 +57,7 @@ SHELL = {
     "documents": row("core files", "yaml"),
     "errors": row(),
     "files": row(),
-    "exchange": row("core errors listener progress settings telemetry upstream", "aiohttp"),
+    "exchange": row("core errors listener progress settings telemetry tracing upstream", "aiohttp"),
     "listener": row("core errors progress settings", "aiohttp"),
     "logs": row("core", "structlog"),
     "loop": row("", "uvloop"),
@@ -66,7 +66,7 @@ SHELL = {
     "reload": row("configuration errors files logs telemetry"),
     "resources": row("core documents errors files"),
     "server": row(
-        "admin configuration errors listener logs loop reload settings status switch telemetry",
+        "admin configuration errors listener logs loop reload settings status switch telemetry tracing",
         "aiohttp prometheus_client",
     ),
     "settings": row(
@@ -79,9 +79,10 @@ SHELL = {
     "simulator": row("simulator_data", "aiohttp"),
     "simulator_data": row(),
     "status": row("__init__ core progress", "aiohttp"),
-    "switch": row("configuration core exchange listener settings telemetry tls upstream", "aiohttp"),
+    "switch": row("configuration core exchange listener settings telemetry tls tracing upstream", "aiohttp"),
     "telemetry": row("__init__ core logs", "prometheus_client"),
     "tls": row("files"),
+    "tracing": row("__init__ core listener", "opentelemetry requests"),
     "upstream": row("core progress", "aiohttp yarl"),
     "workers": row(
         "admin configuration core errors listener logs loop reload server status telemetry", "prometheus_client"
@@ -90,6 +91,9 @@ SHELL = {
 
 # Import names whose distribution is called otherwise, or comes with another that is declared.
 DISTRIBUTIONS = {"yaml": "pyyaml", "pydantic_core": "pydantic"}
+
+# Modules that are imported only where an extra is installed.
+OPTIONAL = {"tracing": "otel"}
 
 # No core module may import these itself: clocks, chance, files, processes, the outside world. `sys.modules` cannot
 # tell, as the interpreter needs several of them to start.
@@ -239,6 +243,16 @@ def test_it_has_its_test_file(name: str) -> None:
 
 def test_declared_dependencies_are_those_that_are_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in project["dependencies"]}
-    imported = {found for name in MODULES for found in outside(name)}
-    assert {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in imported} == declared
+    extras = project["optional-dependencies"]
+    for modules, requirements in (
+        (set(MODULES) - OPTIONAL.keys(), project["dependencies"]),
+        *(({name}, extras.pop(extra)) for name, extra in OPTIONAL.items()),
+    ):
+        declared = {re.split(r"[^\w-]", requirement)[0].lower() for requirement in requirements}
+        imported = {found for name in modules for found in outside(name)}
+        known = {DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in imported}
+        # One namespace, several distributions.
+        of_namespace = {name for name in declared if name.startswith("opentelemetry-")}
+        assert known - {"opentelemetry"} == declared - of_namespace
+        assert ("opentelemetry" in known) == bool(of_namespace)
+    assert not extras

@@ -99,6 +99,14 @@ def test_the_image_holds_what_runs_and_nothing_that_installs(image: Image) -> No
     assert not image.at("/opt/build").exists()
 
 
+def test_an_image_exports_spans_if_it_is_built_to(image: Image, tmp_path: Path) -> None:
+    assert not list(image.root.rglob("opentelemetry"))
+    tracing = build(tmp_path, REQUIREMENTS="requirements-otel.txt")
+    assert (
+        tracing.output(["python", "-c", "import proxy.tracing; print(proxy.tracing.Tracing.__name__)"]) == "Tracing\n"
+    )
+
+
 def test_every_package_is_held_against_its_hash() -> None:
     installs = [line for step in instructions() if step.name == "RUN" for line in step.text.split("&&")]
     installs = [line for line in installs if re.search(r"\b(?:install|wheel)\b", line)]

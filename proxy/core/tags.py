@@ -67,17 +67,19 @@ class HeaderNames(Protocol):
 
 
 def error_fields(tag: ErrorTag, names: HeaderNames, fields: Fields = ()) -> Iterator[tuple[str, str]]:
-    """Yield the header fields of an error response; `fields` are the ones it has already.
-
-    A code that cannot stand in a header (RFC 9110, 5.5) is given as its label.
-    """
-    code = parse_id(tag.code) or tag.label
+    """Yield the header fields of an error response; `fields` are the ones it has already."""
+    code = code_text(tag)
     yield names.error_code, code
     yield names.error_origin, tag.origin
     yield names.target_id, tag.target_id
     yield names.target_source, tag.target_source
     if not headers.values(fields, _MS_ERROR_CODE.encode("ascii")):
         yield _MS_ERROR_CODE, code
+
+
+def code_text(tag: ErrorTag) -> str:
+    """Return the code of an error; one that cannot stand in a header (RFC 9110, 5.5) is given as its label."""
+    return parse_id(tag.code) or tag.label
 
 
 def mismatch_field(findings: Findings) -> str:
