@@ -918,7 +918,8 @@ class _Response:
         error = UpstreamError(failure)
         error.__cause__ = cause
         if self.is_begun:
-            if not self.payload.is_eof():
+            # What went wrong first is told: it ends the connection, which is another failure.
+            if not self.payload.is_eof() and self.payload.exception() is None:
                 break_off(self.payload, error)
         elif not self._head.done():
             self._head.set_exception(error)
