@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 
+from proxy.core.console import readable
 from proxy.core.repeats import WINDOW_S, LeftOut, Pattern, Repeats
-from proxy.core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -243,7 +243,7 @@ def _processors(stream: TextIO, style: str, on_event: OnEvent) -> list[Processor
         return event
 
     form: list[Processor] = (
-        [_printable, structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=16, sort_keys=False)]
+        [_readable, structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=16, sort_keys=False)]
         if is_console
         else [_in_order, structlog.processors.JSONRenderer(ensure_ascii=True)]
     )
@@ -265,9 +265,9 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
     return {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event"), **event}
 
 
-def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape what would steer a terminal: a text may come from a client or an upstream. JSON escapes it anyway."""
-    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+def _readable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Put what is no text into one, and escape what would steer a terminal, which JSON does anyway."""
+    return {name: readable(value) for name, value in event.items()}
 
 
 def stdout() -> TextIO:

@@ -18,6 +18,7 @@ import pytest
 from proxy import logs
 from proxy.core.repeats import Pattern
 from proxy.logs import LineWriter, logging_to
+from tests.documented import undocumented
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,6 +157,28 @@ def test_the_console_form_is_no_json_and_coloured_for_a_terminal_alone() -> None
     assert "upstream_error" in line
     assert "error_code=BadRequest" in line
     assert "target_id=1-2" in line
+
+
+def test_the_console_form_tells_a_fix_as_a_person_would() -> None:
+    out = io.StringIO()
+    with logging_to(out, style="console") as logger:
+        logger.warning("case_mismatch", mismatches=[{"pointer": "/comment", "got": "comment", "expected": "Comment"}])
+    assert "'/comment: comment -> Comment'" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ({"event": "sunrise"}, "sunrise: no such event"),
+        ({"event": "draining", "delay_s": 1.0, "timeout_s": "soon"}, "$.timeout_s"),
+        ({"event": "draining", "delay_s": 1.0, "timeout_s": 2.0, "token": "secret"}, "'token' was unexpected"),
+        ({"event": "draining", "delay_s": 1.0}, "'timeout_s' is a required property"),
+    ],
+)
+def test_a_line_that_the_schema_does_not_have_is_found(line: dict[str, object], complaint: str) -> None:
+    head = {"timestamp": "2026-11-24T09:12:44.000000Z", "level": "info"}
+    assert not undocumented([head | {"event": "draining", "delay_s": 1.0, "timeout_s": 2.0}])
+    assert any(complaint in problem for problem in undocumented([head | line]))
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "a\x9b31m", "first\nsecond", "a\rb", "\u202etxt.exe", "\u2028"])

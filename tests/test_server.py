@@ -206,6 +206,14 @@ async def test_a_signal_drains(start: Start, simulator: Simulator, number: int) 
     assert [event["event"] for event in sidecar.events()] == ["serving", "draining"]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is read from /proc")
+async def test_the_process_tells_of_itself(start: Start) -> None:
+    sidecar = await start()
+    async with sidecar.client.get(f"{sidecar.admin_url}/metrics") as response:
+        names = set(re.findall(r"^(process_\w+) ", await response.text(), re.MULTILINE))
+    assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} <= names
+
+
 async def test_an_answer_during_the_drain_is_the_last_of_its_connection(start: Start, simulator: Simulator) -> None:
     sidecar = await start()
     wire = await dialled(sidecar.port)
