@@ -17,12 +17,14 @@ from proxy.listener import ConnectionLimits, GuardedConnection
 from proxy.progress import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from prometheus_client import CollectorRegistry, Gauge, Metric
+    from prometheus_client import Gauge, Metric
     from prometheus_client.samples import Sample
 
     from proxy.core.failure import Failure
+
+    Gather = Callable[[], Awaitable[Collector]]
 
 _SHUTDOWN_S: Final = 1.0
 # aiohttp's own default for a runner is an hour; scrapers come every minute or so.
@@ -65,9 +67,12 @@ class Readiness:
 
 
 def admin_application(
-    registry: CollectorRegistry, readiness: Readiness, routes: Iterable[web.AbstractRouteDef] = ()
+    source: Collector | Gather, readiness: Readiness, routes: Iterable[web.AbstractRouteDef] = ()
 ) -> web.Application:
-    """Return the application that answers `/metrics`, `/healthz`, `/readyz` and `routes`."""
+    """Return the application that answers `/metrics`, `/healthz`, `/readyz` and `routes`.
+
+    `source` has what is measured, or gathers it anew at each scrape.
+    """
 
     async def metrics(request: web.Request) -> web.Response:
         # Which of Prometheus' text formats is up to the scraper; exemplars are in OpenMetrics alone.
@@ -76,6 +81,7 @@ def admin_application(
         except (TypeError, ValueError):
             # It takes the version of a format for numbers.
             encode, content_type = choose_encoder("")
+        registry = await source() if callable(source) else source
         return web.Response(body=await exposed(registry, encode), headers={"Content-Type": content_type})
 
     async def healthz(_request: web.Request) -> web.Response:

@@ -38,9 +38,6 @@ _EXEMPLAR_LENGTH_AT_MOST: Final = 128
 _DURATION_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 180, 660)
 _OVERHEAD_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25)
 
-_CONNECTIONS: Final = "upstream_connections"
-_CONNECTIONS_TEXT: Final = "Open connections to the upstream, by state."
-
 RELOAD_OK: Final = "ok"
 RELOAD_FAILED: Final = "failed"
 RELOAD_RESULTS: Final = (RELOAD_OK, RELOAD_FAILED)
@@ -129,10 +126,6 @@ class Telemetry:
         """Export at each scrape how many exchanges are under way, and the connections to the upstream by state."""
         self.in_flight.set_function(in_flight)
         self.registry.register(_Connections(connections))
-
-    def connections_gauge(self) -> Gauge:
-        """Return a gauge that shows the same by `state`, for a process that another one is scraped for."""
-        return self._gauge(_CONNECTIONS, _CONNECTIONS_TEXT, "state")
 
     def count_log_line(self, level: str) -> None:
         """Count one line of `level`."""
@@ -228,9 +221,7 @@ class Telemetry:
         return Counter(name, documentation, labels, namespace=_PREFIX, registry=self.registry)
 
     def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
-        return Gauge(
-            name, documentation, labels, namespace=_PREFIX, registry=self.registry, multiprocess_mode="livesum"
-        )
+        return Gauge(name, documentation, labels, namespace=_PREFIX, registry=self.registry)
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...] = _DURATION_BUCKETS) -> Histogram:
         return Histogram(
@@ -253,7 +244,9 @@ class _Connections(Collector):
         self._connections = connections
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(f"{_PREFIX}_{_CONNECTIONS}", _CONNECTIONS_TEXT, labels=("state",))
+        family = GaugeMetricFamily(
+            f"{_PREFIX}_upstream_connections", "Open connections to the upstream, by state.", labels=("state",)
+        )
         for state, count in self._connections().items():
             family.add_metric((state,), count)
         yield family

@@ -11,28 +11,23 @@ import asyncio
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import CollectorRegistry, values
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
 
 from proxy.admin import Phase, Readiness, admin_application, administering
 from proxy.core.recent import Note, Recent
-from proxy.errors import UnusableInputError
+from proxy.errors import UnusableInputError, place_of
 from proxy.listener import ListenError, listen_problem
 from proxy.logs import logging_to
 from proxy.loop import kind_of
-from proxy.reload import Reloader
+from proxy.numbers import Numbers, Told, added
+from proxy.reload import RELOAD_FAILED_EVENT, Reloader
 from proxy.server import (
     StartError,
     carrying,
@@ -47,32 +42,37 @@ from proxy.status import Status
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from typing import TextIO
-
-    from prometheus_client.metrics_core import Metric
 
     from proxy.configuration import Configuration
     from proxy.logs import Log
+    from proxy.numbers import Sum
     from proxy.reload import Source
     from proxy.server import Plant
-
-_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-_LOCK_NAME: Final = "log.lock"
+    from proxy.settings import Settings
 
 _LINE_BYTES_AT_MOST: Final = 2**20
 # What a worker holds for a leader that does not read; notes beyond that are left out.
 _NOTES_BYTES_AT_MOST: Final = 2**20
+# In place of the number of a question, which begin at 1.
+_NOBODY_ASKED: Final = 0
 _LOG_BYTES_HELD_AT_MOST: Final = 64 * 1024
-_PUBLISHED_EACH_S: Final = 0.25
-_LOOKS_FOR_LEADER: Final = 100
-_LOOKED_EACH_S: Final = 0.01
+# What a worker has to say at its end, for as long as a leader that does not listen deserves.
+_LAST_WORDS_S: Final = 5.0
+
+_FILES_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _FAILED_STARTS_AT_MOST: Final = 3
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 30.0
-# A worker that has lived for so long has not died of its start.
-_PROVEN_AFTER_S: Final = 60.0
+# At a scrape; whoever does not answer in time is told of as when it last did.
+_COUNTED_WITHIN_S: Final = 1.0
+# How often workers are asked besides: what one has counted since is lost where it is killed.
+_BEAT_EACH_S: Final = 5.0
+# How long one may say nothing at all. Many that start on few cores take their time.
+_SILENT_AT_MOST_S: Final = 30.0
+_STARTED_WITHIN_S: Final = 300.0
 _PROBLEMS_AT_MOST: Final = 100
 _RELOADED_WITHIN_S: Final = 30.0
 # Beyond what the settings allow for a drain.
@@ -86,11 +86,11 @@ _OF_LEADER: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a worker is handed by the leader: descriptors of the socket between them and of those to listen on."""
+    """What a worker is handed: descriptors of the socket to the leader, of those to listen on, of the log's lock."""
 
     control: int
     plugs: tuple[int, ...]
-    folder: str
+    lock: int
 
     def argument(self) -> str:
         """Return this for the command line."""
@@ -100,21 +100,23 @@ class Place:
     def of_argument(cls, argument: str) -> Place:
         """Return what `argument` holds."""
         document = json.loads(argument)
-        return cls(int(document["control"]), tuple(map(int, document["plugs"])), str(document["folder"]))
+        return cls(int(document["control"]), tuple(map(int, document["plugs"])), int(document["lock"]))
 
 
 class _SharedStream:
     """Standard output as several processes share it: under a lock, and whole lines at a time.
 
-    A write to a pipe is in one piece up to 4 KiB alone (pipe(7), PIPE_BUF), and a line may be longer.
+    A write to a pipe is in one piece up to 4 KiB alone (pipe(7), PIPE_BUF), and a line may be longer. `lock` is a
+    descriptor of the file that all of them lock; `on_dropped` is called for each line that was not written, but for
+    the last of a batch, which the caller counts.
     """
 
-    def __init__(self, stream: TextIO, folder: Path) -> None:
+    def __init__(self, stream: TextIO, lock: int, on_dropped: Callable[[], None]) -> None:
         self._stream = stream
+        self._lock = lock
+        self._on_dropped = on_dropped
         self._held: list[str] = []
         self._held_bytes = 0
-        # A lock of flock(2) belongs to an opening of the file, and goes with the process.
-        self._lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def isatty(self) -> bool:
         """Whether a person reads it."""
@@ -130,13 +132,20 @@ class _SharedStream:
 
     def flush(self) -> None:
         """Write what is kept."""
-        lines, self._held, self._held_bytes = "".join(self._held), [], 0
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if not self._held:
+            return
+        lines, self._held, self._held_bytes = self._held, [], 0
+        # Such a lock (fcntl(2), F_SETLKW) is a process's own, and goes with it.
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)
         try:
-            self._stream.write(lines)
+            self._stream.write("".join(lines))
             self._stream.flush()
+        except Exception:
+            for _ in lines[1:]:
+                self._on_dropped()
+            raise
         finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
 
 class _Messages:
@@ -175,12 +184,20 @@ class _Messages:
     def close(self) -> None:
         self._writer.close()
 
+    async def said(self) -> None:
+        """Close once the other side has taken all in, or does not come to it."""
+        self._writer.close()
+        # A leader that is gone has no use for it either.
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._writer.wait_closed()
+
 
 # The worker.
 
 
 class _Relay(Recent):
-    """Tells the leader, who shows it, what is to be remembered."""
+    """Tells the leader, who shows it, what is to be remembered; while the leader is far behind, nothing."""
 
     def __init__(self, messages: _Messages) -> None:
         super().__init__()
@@ -188,93 +205,23 @@ class _Relay(Recent):
 
     def add(self, note: Note) -> None:
         """Pass `note` on."""
-        self._messages.say_if_room("note", note=asdict(note))
-
-
-class _Published:
-    """Numbers that are kept in memory, and written now and then to the file that the leader reads.
-
-    prometheus_client's own are written each time, ten times and 50 µs for each request.
-    """
-
-    def __init__(self) -> None:
-        self._changed: list[_Number] = []
-        self._in_file = values.MultiProcessValue()  # type: ignore[no-untyped-call] # it has no types
-
-    def number(self, *args: Any, **kwargs: Any) -> _Number:
-        """Return a new number; this is what `prometheus_client.values.ValueClass` makes."""
-        return _Number(self._in_file(*args, **kwargs), self._changed)
-
-    def publish(self) -> None:
-        """Write what has changed."""
-        for _ in range(len(self._changed)):
-            self._changed.pop().publish()
-
-
-class _Number:
-    """A number as prometheus_client wants it; threads may count at the same time."""
-
-    _multiprocess = True
-
-    def __init__(self, in_file: Any, changed: list[_Number]) -> None:
-        self._in_file = in_file
-        # A former process of the same ID may have left one.
-        self._value: float = in_file.get()
-        self._changed = changed
-        self._is_changed = False
-        self._lock = Lock()
-
-    def inc(self, amount: float) -> None:
-        """Add `amount`."""
-        with self._lock:
-            self._value += amount
-            if not self._is_changed:
-                self._is_changed = True
-                self._changed.append(self)
-
-    def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002 - the library's signature
-        """Be `value` from now on."""
-        with self._lock:
-            self._value = value
-            if not self._is_changed:
-                self._is_changed = True
-                self._changed.append(self)
-
-    def publish(self) -> None:
-        """Write it to the file."""
-        with self._lock:
-            self._is_changed = False
-            value = self._value
-        self._in_file.set(value)
-
-    def get(self) -> float:
-        """Return it."""
-        return self._value
-
-    def set_exemplar(self, _exemplar: object) -> None:
-        """Do without: the files hold none."""
-
-    def get_exemplar(self) -> None:
-        """Return None, as above."""
+        self._messages.say_if_room("note", note=note.document())
 
 
 async def work(configuration: Configuration, source: Source, place: Place, stream: TextIO) -> None:
     """Carry requests until the leader asks for the end, or is gone."""
-    require_parser()
-    leader = os.getppid()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # Those who signal a whole group mean the leader, which passes on what is to be done.
-        loop.add_signal_handler(number, lambda: None)
+        asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+    require_parser()
     messages = await _Messages.on(socket.socket(fileno=place.control))
-    folder, settings = Path(place.folder), configuration.settings
-    published = _Published()
-    values.ValueClass = published.number  # the library's own place for another kind of number
-    telemetry = Telemetry(CollectorRegistry(), configuration.catalog, configuration.codes)
+    settings, registry = configuration.settings, CollectorRegistry()
+    telemetry = Telemetry(registry, configuration.catalog, configuration.codes)
     telemetry.recent = _Relay(messages)
     plugs = [socket.socket(fileno=number) for number in place.plugs]
+    told = Told(registry)
     with logging_to(
-        _SharedStream(stream, folder),  # type: ignore[arg-type] # as much of a stream as a log asks for
+        _SharedStream(stream, place.lock, telemetry.count_dropped_line),  # type: ignore[arg-type] # as much as is asked for
         level=settings.log.level,
         style=settings.log.format,
         repeats=settings.log.repeats_per_minute,
@@ -284,82 +231,67 @@ async def work(configuration: Configuration, source: Source, place: Place, strea
     ) as log:
         telemetry.log_to(log, requests=settings.log.requests)
         async with carrying(configuration, telemetry, log, plugs) as plant:
+            telemetry.watch(plant.switch.in_flight, plant.switch.connections)
             keep_pauses_short()
             messages.say("serving")
-            publishing = asyncio.create_task(_publish(published, plant, telemetry))
-            is_asked = await _obey(messages, plant, source)
-            if is_asked:
+            reloads: asyncio.Queue[int] = asyncio.Queue()
+            drain_wanted = asyncio.Event()
+            reloading = asyncio.create_task(_reload(messages, plant, source, reloads))
+            obeying = asyncio.create_task(_obey(messages, told, reloads, drain_wanted))
+            draining = asyncio.create_task(drain_wanted.wait())
+            await asyncio.wait([obeying, draining], return_when=asyncio.FIRST_COMPLETED)
+            reloading.cancel()
+            draining.cancel()
+            if obeying.done():
+                obeying.result()
+            if drain_wanted.is_set():
                 # Where the leader is gone, the next one needs the port.
                 await asyncio.sleep(plant.listener.settings.drain.delay_s)
-        publishing.cancel()
-    published.publish()
-    messages.close()
-    if not is_asked and await _is_gone(leader):
-        # The folder is nobody's any more.
-        shutil.rmtree(folder, ignore_errors=True)
+        # Until here the leader was told whenever it asked.
+        obeying.cancel()
+    await _count(messages, told, _NOBODY_ASKED)
+    await messages.said()
 
 
-async def _is_gone(leader: int) -> bool:
-    """Whether the process `leader` has ended; what it held open is closed a moment before that."""
-    for _ in range(_LOOKS_FOR_LEADER):
-        if os.getppid() != leader:
-            return True
-        await asyncio.sleep(_LOOKED_EACH_S)
-    return False
-
-
-async def _obey(messages: _Messages, plant: Plant, source: Source) -> bool:
-    """Do what the leader says until it asks for the end; return whether it did, and is not just gone."""
+async def _obey(messages: _Messages, told: Told, reloads: asyncio.Queue[int], drain_wanted: asyncio.Event) -> None:
+    """Do what the leader says until it is gone."""
     while (message := await messages.next()) is not None:
         match message["what"]:
             case "drain":
-                return True
+                drain_wanted.set()
             case "reload":
-                try:
-                    await plant.take_over(await asyncio.to_thread(source.read))
-                except (UnusableInputError, OSError) as error:
-                    messages.say("reloaded", problems=str(error).splitlines()[:_PROBLEMS_AT_MOST])
-                else:
-                    messages.say("reloaded", problems=[])
-    return False
+                reloads.put_nowait(message["number"])
+            case "count":
+                await _count(messages, told, message["number"])
 
 
-async def _publish(published: _Published, plant: Plant, telemetry: Telemetry) -> None:
-    """Let the leader know of all numbers, now and then."""
-    gauge = telemetry.connections_gauge()
+async def _count(messages: _Messages, told: Told, number: int) -> None:
+    """Tell the leader what has changed since it asked for the last time; `number` is that of its question."""
+    for news in told.news():
+        if news["samples"]:
+            messages.say("news", **news)
+        await asyncio.sleep(0)
+    messages.say("counted", number=number)
+
+
+async def _reload(messages: _Messages, plant: Plant, source: Source, reloads: asyncio.Queue[int]) -> None:
+    """Read the files anew for each of `reloads`, which are questions of the leader's, and answer what came of it."""
     while True:
-        telemetry.in_flight.set(plant.switch.in_flight())
-        for state, count in plant.switch.connections().items():
-            gauge.labels(state).set(count)
-        published.publish()
-        await asyncio.sleep(_PUBLISHED_EACH_S)
+        number = await reloads.get()
+        try:
+            await plant.take_over(await asyncio.to_thread(source.read))
+        except UnusableInputError as error:
+            problems = str(error).splitlines()
+        except OSError as error:
+            problems = [f"the system refuses: {error.strerror or type(error).__name__}"]
+        except Exception as error:  # noqa: BLE001 - what runs goes on, and this is told
+            problems = [f"a defect of the proxy's own: {place_of(error)}"]
+        else:
+            problems = []
+        messages.say("reloaded", number=number, problems=problems[:_PROBLEMS_AT_MOST])
 
 
 # The leader.
-
-
-class Merged(Collector):
-    """What the leader counts and what the workers' files in `folder` hold, those that have ended included."""
-
-    def __init__(self, own: CollectorRegistry, folder: Path) -> None:
-        self._own = own
-        self._workers = MultiProcessCollector(None, path=str(folder))  # type: ignore[no-untyped-call] # it has no types
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield each family once, series of the same labels added up."""
-        families = {family.name: family for family in self._own.collect()}
-        theirs: Iterable[Metric] = self._workers.collect()  # type: ignore[no-untyped-call] # as above
-        for family in theirs:
-            ours = families.setdefault(family.name, family)
-            if ours is family or family.name in _OF_LEADER:
-                continue
-            values = {(sample.name, frozenset(sample.labels.items())): sample for sample in ours.samples}
-            for sample in family.samples:
-                key = (sample.name, frozenset(sample.labels.items()))
-                known = values.get(key)
-                values[key] = sample if known is None else sample._replace(value=known.value + sample.value)
-            ours.samples = list(values.values())
-        yield from families.values()
 
 
 @dataclass(eq=False, slots=True)
@@ -368,9 +300,67 @@ class _Worker:
 
     process: asyncio.subprocess.Process
     messages: _Messages
+    # How many reloads there had been when it was started.
+    reloads: int
     is_serving: bool = False
-    # What came of the last reload: its problems, or none.
-    reloaded: asyncio.Future[list[str]] | None = None
+    # Since when it has said nothing, in beats.
+    silent_beats: int = 0
+    is_silent: bool = False
+    numbers: Numbers = field(default_factory=Numbers)
+    # What it has told of an answer that it has not ended yet.
+    news: list[dict[str, Any]] = field(default_factory=list)
+    # Questions by number, and how many there were. An answer lists problems.
+    asked: dict[int, asyncio.Future[list[str]]] = field(default_factory=dict)
+    questions: int = 0
+
+    def ask(self, what: str) -> asyncio.Future[list[str]]:
+        """Tell it to do something; return the answer to come, which is none of its problems if it ends before."""
+        self.questions += 1
+        answer = self.asked[self.questions] = asyncio.get_running_loop().create_future()
+        self.messages.say(what, number=self.questions)
+        return answer
+
+    def answer(self, number: int, problems: list[str]) -> None:
+        """Take in an answer."""
+        answer = self.asked.pop(number, None)
+        if answer is not None:
+            answer.set_result(problems)
+
+    def end(self) -> None:
+        """Answer what will never be."""
+        for number in list(self.asked):
+            self.answer(number, [])
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+
+@dataclass(slots=True)
+class _Roll:
+    """The workers there are, and what is left of those that were."""
+
+    workers: set[_Worker] = field(default_factory=set)
+    ended: Numbers = field(default_factory=Numbers)
+
+    def strike(self, worker: _Worker) -> None:
+        """Let go of `worker`, but for what it has counted."""
+        self.workers.discard(worker)
+        self.ended = self.ended.outlived_by(worker.numbers)
+        worker.end()
+
+    async def added(self, own: CollectorRegistry) -> Sum:
+        """Return what all have counted by now, and what is in `own`."""
+        answers = [worker.ask("count") for worker in self.workers if worker.is_serving]
+        if answers:
+            await asyncio.wait(answers, timeout=_COUNTED_WITHIN_S)
+        return await added(own, [self.ended, *(worker.numbers for worker in self.workers)], own_alone=_OF_LEADER)
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for worker in self.workers:
+            worker.kill()
 
 
 @dataclass(slots=True)
@@ -379,15 +369,16 @@ class _Crew:
 
     configuration: Configuration
     addresses: Sequence[tuple[socket.AddressFamily, Any]]
-    folder: Path
+    lock: int
     command: Sequence[str]
+    roll: _Roll
     recent: Recent
     readiness: Readiness
     log: Log
     failure: asyncio.Future[None]
-    workers: set[_Worker] = field(default_factory=set)
     # How many ended one after the other before they served.
     failed_starts: int = 0
+    reloads: int = 0
     # Set once all have served at one time, and from when on none is replaced.
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -397,41 +388,49 @@ class _Crew:
         try:
             pause_s = _FIRST_PAUSE_S
             while not self.ending.is_set() and not self.failure.done():
-                lived_s = await self._filled_once(pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = _FIRST_PAUSE_S if lived_s > _PROVEN_AFTER_S else min(2 * pause_s, _LONGEST_PAUSE_S)
+                if await self._filled_once(pause_s):
+                    pause_s = _FIRST_PAUSE_S
+                    await self._pause(pause_s)
+                else:
+                    await self._pause(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         except Exception as error:
             # A place that nobody fills any more would not be missed until the last one is free.
             if self.failure.done():
                 raise
             self.failure.set_exception(error)
 
-    async def _filled_once(self, pause_s: float) -> float:
-        """Start a worker, hear it to its end, and return for how long it lived; the next one comes after `pause_s`."""
+    async def _pause(self, seconds: float) -> None:
+        """Wait for `seconds`, but no longer than until the end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.ending.wait()
+
+    async def _filled_once(self, pause_s: float) -> bool:
+        """Start a worker, hear it to its end, and return whether it served; else the next one comes after `pause_s`."""
         try:
             worker = await self._started()
         except OSError as error:
             reason = error.strerror or type(error).__name__
             self.log.error("worker_not_started", reason=reason, next_in_s=pause_s)  # noqa: TRY400 - told in a word
             self._count_failed_start("none could be started")
-            return 0
-        began_s = asyncio.get_running_loop().time()
-        self.workers.add(worker)
-        await self._hear(worker)
-        status = await worker.process.wait()
-        self.workers.discard(worker)
-        self._follow_readiness()
-        mark_process_dead(worker.process.pid, path=str(self.folder))  # type: ignore[no-untyped-call] # no types
-        if worker.reloaded is not None and not worker.reloaded.done():
-            # The next one reads the files as they are then.
-            worker.reloaded.set_result([])
+            return False
+        self.roll.workers.add(worker)
+        try:
+            await self._hear(worker)
+            status = await worker.process.wait()
+        finally:
+            self.roll.strike(worker)
+            self._follow_readiness()
         if not self.ending.is_set():
-            self.log.error("worker_died", pid=worker.process.pid, exit_status=status, next_in_s=pause_s)
+            next_in_s = _FIRST_PAUSE_S if worker.is_serving else pause_s
+            silent = {"reason": "silent"} if worker.is_silent else {}
+            self.log.error("worker_died", pid=worker.process.pid, exit_status=status, next_in_s=next_in_s, **silent)
             if worker.is_serving:
                 self.failed_starts = 0
             else:
                 self._count_failed_start(f"the last with status {status}")
-        return asyncio.get_running_loop().time() - began_s
+        return worker.is_serving
 
     def _count_failed_start(self, how: str) -> None:
         self.failed_starts += 1
@@ -444,44 +443,74 @@ class _Crew:
             )
 
     async def _started(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        plugs = [_plug(family, address) for family, address in self.addresses]
-        try:
-            place = Place(theirs.fileno(), tuple(plug.fileno() for plug in plugs), str(self.folder))
-            process = await asyncio.create_subprocess_exec(
-                *self.command,
-                "--worker-at",
-                place.argument(),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(place.control, *place.plugs),
-                env={**os.environ, _FOLDER_VARIABLE: str(self.folder)},
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            for plug in (theirs, *plugs):
-                plug.close()
-        return _Worker(process, await _Messages.on(ours))
+        reloads = self.reloads
+        with ExitStack() as ours:
+            with ExitStack() as theirs:
+                own, control = socket.socketpair()
+                ours.enter_context(own)
+                theirs.enter_context(control)
+                plugs = [theirs.enter_context(_plug(family, address)) for family, address in self.addresses]
+                place = Place(control.fileno(), tuple(plug.fileno() for plug in plugs), self.lock)
+                process = await asyncio.create_subprocess_exec(
+                    *self.command,
+                    "--worker-at",
+                    place.argument(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(place.control, *place.plugs, place.lock),
+                )
+            # Where this fails, it ends since nobody is at the other end of its socket.
+            messages = await _Messages.on(own)
+            ours.pop_all()
+        return _Worker(process, messages, reloads)
 
     async def _hear(self, worker: _Worker) -> None:
         """Take in what `worker` says until it ends."""
         if self.ending.is_set():
             worker.messages.say("drain")
         while (message := await worker.messages.next()) is not None:
+            worker.silent_beats = 0
             match message["what"]:
                 case "serving":
                     worker.is_serving = True
+                    if worker.reloads != self.reloads:
+                        # It may have read the files before they were changed.
+                        worker.ask("reload").add_done_callback(self._tell_late_reload)
                     self._follow_readiness()
                 case "note":
                     self.recent.add(Note.of_document(message["note"]))
-                case "reloaded" if worker.reloaded is not None and not worker.reloaded.done():
-                    worker.reloaded.set_result(message["problems"])
+                case "news":
+                    worker.news.append(message)
+                    # There may be many, and all here already.
+                    await asyncio.sleep(0)
+                case "counted":
+                    worker.numbers, worker.news = worker.numbers.updated(worker.news), []
+                    worker.answer(message["number"], [])
+                case "reloaded":
+                    worker.answer(message["number"], message["problems"])
         worker.messages.close()
+
+    def _tell_late_reload(self, answer: asyncio.Future[list[str]]) -> None:
+        problems = answer.result()
+        if problems:
+            self.log.error(RELOAD_FAILED_EVENT, trigger="worker", problems=problems)
+
+    async def beat(self) -> None:
+        """Ask all that serve for their numbers, now and then, and end those that say nothing any more."""
+        while True:
+            await asyncio.sleep(_BEAT_EACH_S)
+            for worker in list(self.roll.workers):
+                # Beats are counted, not the time: a leader that was stopped itself has heard nobody.
+                longest_s = _SILENT_AT_MOST_S if worker.is_serving else _STARTED_WITHIN_S
+                if worker.silent_beats * _BEAT_EACH_S >= longest_s:
+                    worker.is_silent = True
+                    worker.kill()
+                worker.silent_beats += 1
+                if worker.is_serving:
+                    worker.ask("count")
 
     def _follow_readiness(self) -> None:
         """Be ready once all have served, for as long as at least one does."""
-        serving = sum(worker.is_serving for worker in self.workers)
+        serving = sum(worker.is_serving for worker in self.roll.workers)
         if serving == self.configuration.settings.workers:
             self.complete.set()
         if self.complete.is_set() and not self.ending.is_set():
@@ -495,13 +524,9 @@ class _Crew:
         """
         egress_proxy_of(read.settings)
         configuration, told = follow(self.configuration, read)
-        loop = asyncio.get_running_loop()
-        asked = [worker for worker in self.workers if worker.is_serving]
-        answers = []
-        for worker in asked:
-            worker.reloaded = loop.create_future()
-            answers.append(worker.reloaded)
-            worker.messages.say("reload")
+        self.reloads += 1
+        asked = [worker for worker in self.roll.workers if worker.is_serving]
+        answers = [worker.ask("reload") for worker in asked]
         if answers:
             await asyncio.wait(answers, timeout=_RELOADED_WITHIN_S)
         problems = [
@@ -524,21 +549,19 @@ class _Crew:
         """Have all workers finish what runs; those that take too long are ended."""
         self.ending.set()
         drain = self.configuration.settings.drain
-        for worker in self.workers:
+        for worker in self.roll.workers:
             worker.messages.say("drain")
-        busy = {asyncio.ensure_future(worker.process.wait()) for worker in self.workers}
+        busy = {asyncio.ensure_future(worker.process.wait()) for worker in self.roll.workers}
         if busy:
             await asyncio.wait(busy, timeout=drain.delay_s + drain.timeout_s + _LAST_MOMENT_S)
-        self.kill()
-        for task in filling:
+        self.roll.kill()
+        # Each ends with its worker, one that is just being started included: nobody else would wait for that.
+        _, late = await asyncio.wait(list(filling), timeout=_LAST_MOMENT_S)
+        self.roll.kill()
+        for task in late:
             task.cancel()
-        await asyncio.wait(list(filling))
-
-    def kill(self) -> None:
-        """End all workers at once."""
-        for worker in self.workers:
-            with suppress(ProcessLookupError):
-                worker.process.kill()
+        if late:
+            await asyncio.wait(late)
 
 
 async def lead(configuration: Configuration, source: Source, stream: TextIO, command: Sequence[str]) -> None:
@@ -550,23 +573,20 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
         ListenError: an address cannot be listened on.
         StartError: this system cannot do it, this aiohttp is not to be trusted, or workers do not start.
     """
-    require_parser()
-    settings = configuration.settings
-    _require_balance(settings.workers)
-    if _FOLDER_VARIABLE in os.environ:
-        raise StartError(f"{_FOLDER_VARIABLE}: must not be set, as workers are given a folder of their own; unset it")
-    egress_proxy_of(settings)
-    require_tracing(settings)
-    loop = asyncio.get_running_loop()
+    _require(configuration.settings)
+    settings, loop = configuration.settings, asyncio.get_running_loop()
+    roll = _Roll()
+    stop, reload_wanted = _signals(roll)
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(_folder())
-        own, merged = CollectorRegistry(), CollectorRegistry()
-        merged.register(Merged(own, folder))
+        own = CollectorRegistry()
         telemetry = Telemetry(own, configuration.catalog, configuration.codes)
         readiness = Readiness(telemetry.ready)
+        # A file in memory alone, which needs no place and leaves nothing behind.
+        lock = os.memfd_create("log-lock")
+        stack.callback(os.close, lock)
         log = stack.enter_context(
             logging_to(
-                _SharedStream(stream, folder),  # type: ignore[arg-type] # as much of a stream as a log asks for
+                _SharedStream(stream, lock, telemetry.count_dropped_line),  # type: ignore[arg-type] # as much as is asked for
                 level=settings.log.level,
                 style=settings.log.format,
                 repeats=settings.log.repeats_per_minute,
@@ -576,7 +596,7 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
             )
         )
         status = Status(telemetry.recent, lambda: readiness.phase.value)
-        admin = admin_application(merged, readiness, status.routes())
+        admin = admin_application(lambda: roll.added(own), readiness, status.routes())
         try:
             admin_address = await stack.enter_async_context(
                 administering(admin, settings.admin.host, settings.admin.port)
@@ -584,13 +604,14 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
         except OSError as error:
             raise ListenError(listen_problem(settings.admin.host, settings.admin.port, error)) from error
         addresses = await stack.enter_async_context(_reserved(settings.listen.host, settings.listen.port))
-        crew = _Crew(configuration, addresses, folder, command, telemetry.recent, readiness, log, loop.create_future())
-        stop, reload_wanted = _signals(crew)
+        failure: asyncio.Future[None] = loop.create_future()
+        crew = _Crew(configuration, addresses, lock, command, roll, telemetry.recent, readiness, log, failure)
         tasks: list[asyncio.Task[Any]] = []
         filling = [loop.create_task(crew.fill()) for _ in range(settings.workers)]
         try:
             tasks += (loop.create_task(stop.wait()), loop.create_task(crew.complete.wait()))
             first: list[asyncio.Future[Any]] = [*tasks, crew.failure]
+            tasks.append(loop.create_task(crew.beat()))
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if crew.failure.done():
                 crew.failure.result()
@@ -613,14 +634,13 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
             await crew.drain(filling)
 
 
-def _signals(crew: _Crew) -> tuple[asyncio.Event, asyncio.Event]:
+def _signals(roll: _Roll) -> tuple[asyncio.Event, asyncio.Event]:
     """Return what SIGTERM and SIGINT set, and what SIGHUP does; a second one of the former ends everything at once."""
     stop, reload_wanted = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         if stop.is_set():
-            crew.kill()
-            shutil.rmtree(crew.folder, ignore_errors=True)
+            roll.kill()
             os._exit(1)
         stop.set()
 
@@ -643,7 +663,19 @@ def _tell_start(log: Log, crew: _Crew, url: str, admin_url: str) -> None:
         loop=kind_of(asyncio.get_running_loop()),
         workers=settings.workers,
     )
-    log.info("without_exemplars", reason="the metrics of several processes are merged, which loses exemplars")
+
+
+def _require(settings: Settings) -> None:
+    """Refuse to start what workers would fail at.
+
+    Raises:
+        StartError: the text says why, and what to do.
+    """
+    require_parser()
+    _require_balance(settings.workers)
+    _require_no_files()
+    egress_proxy_of(settings)
+    require_tracing(settings)
 
 
 def _require_balance(workers: int) -> None:
@@ -655,44 +687,34 @@ def _require_balance(workers: int) -> None:
         )
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Make a new private folder for the length of the block."""
-    try:
-        path = Path(tempfile.mkdtemp(prefix="defender-sidecar-"))
-    except OSError as error:
-        raise StartError(
-            f"no folder for the workers' metrics can be made ({(error.strerror or str(error)).lower()}); name one that "
-            "can be written to in TMPDIR, or run one worker"
-        ) from error
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+def _require_no_files() -> None:
+    """Raise StartError where prometheus_client would keep its numbers in files, and so tell of no exemplars."""
+    if _FILES_VARIABLE in os.environ:
+        raise StartError(f"{_FILES_VARIABLE}: must not be set, as workers tell their numbers without files; unset it")
 
 
-def _plug(family: socket.AddressFamily, address: Any) -> socket.socket:
-    """Return a socket that is bound to `address` beside others of this program; it does not listen."""
+def _plug(family: socket.AddressFamily, address: Any, *, is_first: bool = False) -> socket.socket:
+    """Return a socket that is bound to `address` beside others of this program; it does not listen.
+
+    The first takes the address for this crew alone. Another crew of ours, which may share a port as much as our workers
+    do, gets it neither while somebody listens there nor while nobody does.
+    """
     plug = socket.socket(family, socket.SOCK_STREAM)
     try:
+        # Connections of a former process that wait for their end are not in the way.
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if not is_first:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family is socket.AF_INET6:
             plug.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         plug.bind(address)
+        if is_first:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except BaseException:
         plug.close()
         raise
     return plug
-
-
-def _require_free(family: socket.AddressFamily, address: Any) -> None:
-    """Raise OSError if somebody listens there: another crew of ours would otherwise share the port without a word."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family is socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        probe.bind(address)
 
 
 @asynccontextmanager
@@ -711,8 +733,7 @@ async def _reserved(host: str, port: int) -> AsyncIterator[list[tuple[socket.Add
             for family, _, _, _, address in dict.fromkeys(found):
                 if not port and plugs:
                     address = (address[0], plugs[0].getsockname()[1], *address[2:])  # noqa: PLW2901 - one for all
-                _require_free(family, address)
-                plugs.append(_plug(family, address))
+                plugs.append(_plug(family, address, is_first=True))
         except OSError as error:
             raise ListenError(listen_problem(host, port, error)) from error
         yield [(plug.family, plug.getsockname()) for plug in plugs]

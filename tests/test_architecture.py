@@ -62,6 +62,7 @@ SHELL = {
     "logs": row("core", "structlog"),
     "loop": row("", "uvloop"),
     "metadata": row("core errors", "defusedxml yaml"),
+    "numbers": row("", "prometheus_client"),
     "progress": row("", "aiohttp"),
     "reload": row("configuration errors files logs telemetry"),
     "resources": row("core documents errors files"),
@@ -85,7 +86,8 @@ SHELL = {
     "tracing": row("__init__ core listener", "opentelemetry requests"),
     "upstream": row("core progress", "aiohttp yarl"),
     "workers": row(
-        "admin configuration core errors listener logs loop reload server status telemetry", "prometheus_client"
+        "admin configuration core errors listener logs loop numbers reload server settings status telemetry",
+        "prometheus_client",
     ),
 }
 

@@ -109,6 +109,23 @@ class Misspelt:
     action: str
     is_accepted: bool
 
+    def document(self) -> Document:
+        """Return this for another process."""
+        return {
+            "parameter": self.parameter,
+            "method": self.method,
+            "operation": self.operation,
+            "route": self.route,
+            "page": self.page,
+            "got": self.got,
+            "expected": self.expected,
+            "is_value": self.is_value,
+            "is_conflict": self.is_conflict,
+            "fix": self.fix,
+            "action": self.action,
+            "is_accepted": self.is_accepted,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -122,9 +139,18 @@ class Note:
     error: Document | None
     misspelt: tuple[Misspelt, ...]
 
+    def document(self) -> Document:
+        """Return this for another process; `dataclasses.asdict` copies all of it, and takes seven times as long."""
+        return {
+            "at_s": self.at_s,
+            "counted": self.counted,
+            "error": self.error,
+            "misspelt": [one.document() for one in self.misspelt],
+        }
+
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Note:
-        """Return the note that `dataclasses.asdict` made `document` of, though JSON knows no tuples."""
+        """Return the note that `document` was made of, though JSON knows no tuples."""
         label, status, origin = document["counted"] or ("", "", "")
         return cls(
             document["at_s"],
