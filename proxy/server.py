@@ -91,7 +91,7 @@ def require_tracing(settings: Settings) -> None:
     except ImportError as error:
         raise StartError(
             f"tracing.enabled: needs the extra otel ({error.name or 'part of it'} cannot be imported); "
-            "pip install 'defender-sidecar[otel]'"
+            "from a clone, pip install '.[otel]'"
         ) from error
 
 

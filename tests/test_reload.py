@@ -143,7 +143,7 @@ async def test_the_level_and_the_form_of_the_log_follow(start_reloading: Start) 
     assert [event["event"] for event in reloading.proxied.lines.events()] == ["reloaded", "case_mismatch"]
     reloading.write("log: {level: info, format: console}")
     reloading.wanted.set()
-    await reloading.proxied.until(lambda: "changed=['log.format']" in reloading.proxied.lines.getvalue())
+    await reloading.proxied.until(lambda: "changed=log.format" in reloading.proxied.lines.getvalue())
 
 
 async def test_limits_of_a_connection_hold_to_its_end(start_reloading: Start) -> None:

@@ -675,7 +675,7 @@ def test_without_the_extra_it_says_how_to_get_it(workers: str) -> None:
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert "tracing.enabled" in line
-    assert "pip install 'defender-sidecar[otel]'" in line
+    assert "from a clone, pip install '.[otel]'" in line
 
 
 @LINUX
