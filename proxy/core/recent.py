@@ -49,52 +49,12 @@ class _Count:
         }
 
 
-@dataclass(slots=True)
-class _Misspelling:
-    """One wrong spelling in bodies of one operation: how to mend it, and in how many requests it was seen.
-
-    `is_value` tells a value from a name, `is_conflict` one that stands beside another spelling of the same parameter.
-
-    `actions` counts these by what was done about it, `accepted` those that the upstream took all the same.
-    """
-
-    method: str
-    operation: str
-    route: str
-    page: str | None
-    got: str
-    expected: str
-    is_value: bool
-    is_conflict: bool
-    fix: str
-    seq: int = 0
-    at_s: float = 0.0
-    count: int = 0
-    accepted: int = 0
-    actions: dict[str, int] = field(default_factory=dict)
-
-    def document(self) -> Document:
-        return {
-            "method": self.method,
-            "operation": self.operation,
-            "route": self.route,
-            "page": self.page,
-            "got": self.got,
-            "expected": self.expected,
-            "is_value": self.is_value,
-            "is_conflict": self.is_conflict,
-            "fix": self.fix,
-            "seq": self.seq,
-            "at": round(self.at_s, 3),
-            "count": self.count,
-            "accepted": self.accepted,
-            "actions": dict(self.actions),
-        }
-
-
 @dataclass(frozen=True, slots=True)
 class Misspelt:
-    """One misspelling in one body; for the names see `_Misspelling`."""
+    """One wrong spelling in a body: how to mend it, what was done about it, and whether the upstream took it.
+
+    `is_value` tells a value from a name, `is_conflict` one that stands beside another spelling of the same parameter.
+    """
 
     parameter: str
     method: str
@@ -109,10 +69,9 @@ class Misspelt:
     action: str
     is_accepted: bool
 
-    def document(self) -> Document:
-        """Return this for another process."""
+    def facts(self) -> Document:
+        """Return what is the same each time that the spelling is seen."""
         return {
-            "parameter": self.parameter,
             "method": self.method,
             "operation": self.operation,
             "route": self.route,
@@ -122,8 +81,40 @@ class Misspelt:
             "is_value": self.is_value,
             "is_conflict": self.is_conflict,
             "fix": self.fix,
+        }
+
+    def document(self) -> Document:
+        """Return this for another process."""
+        return {
+            "parameter": self.parameter,
+            **self.facts(),
             "action": self.action,
             "is_accepted": self.is_accepted,
+        }
+
+
+@dataclass(slots=True)
+class _Misspelling:
+    """A wrong spelling in bodies of one operation, `first` seen in one of them, and in how many requests it was seen.
+
+    `actions` counts these by what was done about it, `accepted` those that the upstream took all the same.
+    """
+
+    first: Misspelt
+    seq: int = 0
+    at_s: float = 0.0
+    count: int = 0
+    accepted: int = 0
+    actions: dict[str, int] = field(default_factory=dict)
+
+    def document(self) -> Document:
+        return {
+            **self.first.facts(),
+            "seq": self.seq,
+            "at": round(self.at_s, 3),
+            "count": self.count,
+            "accepted": self.accepted,
+            "actions": dict(self.actions),
         }
 
 
@@ -249,9 +240,7 @@ class Recent:
         key = (m.operation, m.parameter, m.got, m.is_value, m.is_conflict)
         item = self._misspellings.pop(key, None)
         if item is None:
-            item = _Misspelling(
-                m.method, m.operation, m.route, m.page, m.got, m.expected, m.is_value, m.is_conflict, m.fix
-            )
+            item = _Misspelling(m)
         if len(self._misspellings) >= MISSPELLINGS_AT_MOST:
             del self._misspellings[next(iter(self._misspellings))]
         self._misspellings[key] = item
