@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 import structlog
 
@@ -33,6 +33,19 @@ LIBRARY_MESSAGE: Final = "library_message"
 REPEATED: Final = "repeated"
 
 
+class LogStream(Protocol):
+    """As much of a text stream as a log needs."""
+
+    def isatty(self) -> bool:
+        """Whether a person reads it."""
+
+    def write(self, text: str, /) -> int:
+        """Take `text`, which is a whole line."""
+
+    def flush(self) -> None:
+        """Pass on what was taken."""
+
+
 class LineWriter:
     """A bounded queue of lines and the thread that writes them; what does not fit is dropped and counted.
 
@@ -41,7 +54,7 @@ class LineWriter:
 
     def __init__(
         self,
-        stream: TextIO,
+        stream: LogStream,
         on_dropped: Callable[[], None],
         on_pause: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -95,7 +108,7 @@ class Log:
 
     def __init__(
         self,
-        stream: TextIO,
+        stream: LogStream,
         on_event: OnEvent,
         on_dropped: Callable[[], None],
         on_left_out: Callable[[str], None],
@@ -204,7 +217,7 @@ class _LibraryHandler(logging.Handler):
 
 @contextmanager
 def logging_to(
-    stream: TextIO,
+    stream: LogStream,
     *,
     level: str = "info",
     style: str = "auto",
@@ -234,7 +247,7 @@ def logging_to(
         log.close()
 
 
-def _processors(stream: TextIO, style: str, on_event: OnEvent) -> list[Processor]:
+def _processors(stream: LogStream, style: str, on_event: OnEvent) -> list[Processor]:
     is_console = style == "console" or (style == "auto" and stream.isatty())
 
     def count(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -84,7 +84,7 @@ class Reloader:
         """Reload whenever there is reason to, until cancelled."""
         while True:
             trigger = "signal" if await self._is_wanted() else "file"
-            files = await _in_thread(self._source.changed)
+            files = await in_thread(self._source.changed)
             if trigger == "file":
                 if not files:
                     continue
@@ -105,20 +105,16 @@ class Reloader:
         """Return what has changed, once it does not change any more."""
         while True:
             await asyncio.sleep(_SETTLING_S)
-            later = await _in_thread(self._source.changed)
+            later = await in_thread(self._source.changed)
             if later == files:
                 return files
             files = later
 
     async def _reload(self, trigger: str, files: list[str]) -> None:
         try:
-            fields = await self._take_over(await _in_thread(self._source.read))
-        except UnusableInputError as error:
-            problems = str(error).splitlines()
-        except OSError as error:
-            problems = [f"the system refuses: {error.strerror or type(error).__name__}"]
+            fields = await self._take_over(await in_thread(self._source.read))
         except Exception as error:  # noqa: BLE001 - what runs goes on, and this is told
-            problems = [f"a defect of the proxy's own: {place_of(error)}"]
+            problems = problems_of(error)
         else:
             self._telemetry.count_reload(RELOAD_OK)
             self._log.info(RELOADED, trigger=trigger, **({"files": files} if files else {}), **fields)
@@ -130,7 +126,17 @@ class Reloader:
         self._log.error(RELOAD_FAILED_EVENT, trigger=trigger, **({"files": files} if files else {}), **told)
 
 
-async def _in_thread(function: Callable[[], _T]) -> _T:
+def problems_of(error: Exception) -> list[str]:
+    """Return what kept a configuration from being taken over, a problem a line."""
+    match error:
+        case UnusableInputError():
+            return str(error).splitlines()
+        case OSError():
+            return [f"the system refuses: {error.strerror or type(error).__name__}"]
+    return [f"a defect of the proxy's own: {place_of(error)}"]
+
+
+async def in_thread(function: Callable[[], _T]) -> _T:
     """Return what `function` returns in a thread of its own.
 
     It is none of the event loop's, which are waited for at the end: a file system that hangs would hold the process.

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import urllib.request
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -30,11 +30,14 @@ from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from typing import TextIO
 
+    from prometheus_client.registry import Collector
+
+    from proxy.admin import Gather
     from proxy.configuration import Configuration
-    from proxy.logs import Log
+    from proxy.logs import Log, LogStream
     from proxy.settings import Settings
     from proxy.tracing import Tracing
 
@@ -139,40 +142,15 @@ async def serving(
     telemetry = Telemetry(registry, configuration.catalog, configuration.codes)
     readiness = Readiness(telemetry.ready)
     async with AsyncExitStack() as stack:
-        log = stack.enter_context(
-            logging_to(
-                stream,
-                level=settings.log.level,
-                style=settings.log.format,
-                repeats=settings.log.repeats_per_minute,
-                on_event=telemetry.count_log_line,
-                on_dropped=telemetry.count_dropped_line,
-                on_left_out=telemetry.count_suppressed_line,
-            )
-        )
+        log = stack.enter_context(logging_by(settings, stream, telemetry))
         telemetry.log_to(log, requests=settings.log.requests)
-        status = Status(telemetry.recent, lambda: readiness.phase.value)
-        admin = admin_application(registry, readiness, status.routes())
-        try:
-            admin_address = await stack.enter_async_context(
-                administering(admin, settings.admin.host, settings.admin.port)
-            )
-        except OSError as error:
-            raise ListenError(listen_problem(settings.admin.host, settings.admin.port, error)) from error
+        status, admin_url = await stack.enter_async_context(administering_by(settings, registry, readiness, telemetry))
         plant = await stack.enter_async_context(carrying(configuration, telemetry, log))
         telemetry.watch(plant.switch.in_flight, plant.switch.connections)
-        running = Running(plant.url, url_of("http", *admin_address), registry, readiness, log)
+        running = Running(plant.url, admin_url, registry, readiness, log)
         status.proxy_url = running.url
         readiness.phase = Phase.SERVING
-        log.info(
-            "serving",
-            listen=running.url,
-            admin=running.admin_url,
-            upstream=settings.upstream.url,
-            mode=settings.check.mode.value,
-            operations=len(configuration.catalog.operations),
-            loop=kind_of(asyncio.get_running_loop()),
-        )
+        tell_start(log, configuration, running.url, running.admin_url)
         reloading: asyncio.Task[None] | None = None
         if source is not None:
             reloader = Reloader(
@@ -190,6 +168,55 @@ async def serving(
             drain = plant.listener.settings.drain
             log.info("draining", delay_s=drain.delay_s, timeout_s=drain.timeout_s)
             await asyncio.sleep(drain.delay_s)
+
+
+@contextmanager
+def logging_by(settings: Settings, stream: LogStream, telemetry: Telemetry) -> Iterator[Log]:
+    """Yield a log that goes by `settings`, and have `telemetry` count its lines and what it leaves out."""
+    with logging_to(
+        stream,
+        level=settings.log.level,
+        style=settings.log.format,
+        repeats=settings.log.repeats_per_minute,
+        on_event=telemetry.count_log_line,
+        on_dropped=telemetry.count_dropped_line,
+        on_left_out=telemetry.count_suppressed_line,
+    ) as log:
+        yield log
+
+
+@asynccontextmanager
+async def administering_by(
+    settings: Settings, source: Collector | Gather, readiness: Readiness, telemetry: Telemetry
+) -> AsyncIterator[tuple[Status, str]]:
+    """Serve the admin listener at the address in `settings`; yield the status page and the URL in use.
+
+    Raises:
+        ListenError: the address cannot be listened on.
+    """
+    status = Status(telemetry.recent, lambda: readiness.phase.value)
+    application, address = admin_application(source, readiness, status.routes()), settings.admin
+    async with AsyncExitStack() as stack:
+        try:
+            in_use = await stack.enter_async_context(administering(application, address.host, address.port))
+        except OSError as error:
+            raise ListenError(listen_problem(address.host, address.port, error)) from error
+        yield status, url_of("http", *in_use)
+
+
+def tell_start(log: Log, configuration: Configuration, url: str, admin_url: str, **more: int) -> None:
+    """Write the line that says what serves from now on, and where."""
+    settings = configuration.settings
+    log.info(
+        "serving",
+        listen=url,
+        admin=admin_url,
+        upstream=settings.upstream.url,
+        mode=settings.check.mode.value,
+        operations=len(configuration.catalog.operations),
+        loop=kind_of(asyncio.get_running_loop()),
+        **more,
+    )
 
 
 @asynccontextmanager

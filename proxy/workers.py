@@ -20,25 +20,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from proxy.admin import Phase, Readiness, admin_application, administering
+from proxy.admin import Phase, Readiness
 from proxy.core.recent import Note, Recent
-from proxy.errors import UnusableInputError, place_of
+from proxy.errors import UnusableInputError
 from proxy.listener import ListenError, listen_problem
-from proxy.logs import logging_to
-from proxy.loop import kind_of
 from proxy.numbers import Numbers, Told, added
-from proxy.reload import RELOAD_FAILED_EVENT, Reloader
+from proxy.reload import RELOAD_FAILED_EVENT, Reloader, in_thread, problems_of
 from proxy.server import (
     StartError,
+    administering_by,
     carrying,
     egress_proxy_of,
     follow,
     keep_pauses_short,
+    logging_by,
     require_parser,
     require_tracing,
+    tell_start,
     url_of,
 )
-from proxy.status import Status
 from proxy.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -220,15 +220,7 @@ async def work(configuration: Configuration, source: Source, place: Place, strea
     telemetry.recent = _Relay(messages)
     plugs = [socket.socket(fileno=number) for number in place.plugs]
     told = Told(registry)
-    with logging_to(
-        _SharedStream(stream, place.lock, telemetry.count_dropped_line),  # type: ignore[arg-type] # as much as is asked for
-        level=settings.log.level,
-        style=settings.log.format,
-        repeats=settings.log.repeats_per_minute,
-        on_event=telemetry.count_log_line,
-        on_dropped=telemetry.count_dropped_line,
-        on_left_out=telemetry.count_suppressed_line,
-    ) as log:
+    with logging_by(settings, _SharedStream(stream, place.lock, telemetry.count_dropped_line), telemetry) as log:
         telemetry.log_to(log, requests=settings.log.requests)
         async with carrying(configuration, telemetry, log, plugs) as plant:
             telemetry.watch(plant.switch.in_flight, plant.switch.connections)
@@ -279,13 +271,9 @@ async def _reload(messages: _Messages, plant: Plant, source: Source, reloads: as
     while True:
         number = await reloads.get()
         try:
-            await plant.take_over(await asyncio.to_thread(source.read))
-        except UnusableInputError as error:
-            problems = str(error).splitlines()
-        except OSError as error:
-            problems = [f"the system refuses: {error.strerror or type(error).__name__}"]
+            await plant.take_over(await in_thread(source.read))
         except Exception as error:  # noqa: BLE001 - what runs goes on, and this is told
-            problems = [f"a defect of the proxy's own: {place_of(error)}"]
+            problems = problems_of(error)
         else:
             problems = []
         messages.say("reloaded", number=number, problems=problems[:_PROBLEMS_AT_MOST])
@@ -584,25 +572,11 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
         # A file in memory alone, which needs no place and leaves nothing behind.
         lock = os.memfd_create("log-lock")
         stack.callback(os.close, lock)
-        log = stack.enter_context(
-            logging_to(
-                _SharedStream(stream, lock, telemetry.count_dropped_line),  # type: ignore[arg-type] # as much as is asked for
-                level=settings.log.level,
-                style=settings.log.format,
-                repeats=settings.log.repeats_per_minute,
-                on_event=telemetry.count_log_line,
-                on_dropped=telemetry.count_dropped_line,
-                on_left_out=telemetry.count_suppressed_line,
-            )
+        shared = _SharedStream(stream, lock, telemetry.count_dropped_line)
+        log = stack.enter_context(logging_by(settings, shared, telemetry))
+        status, admin_url = await stack.enter_async_context(
+            administering_by(settings, lambda: roll.added(own), readiness, telemetry)
         )
-        status = Status(telemetry.recent, lambda: readiness.phase.value)
-        admin = admin_application(lambda: roll.added(own), readiness, status.routes())
-        try:
-            admin_address = await stack.enter_async_context(
-                administering(admin, settings.admin.host, settings.admin.port)
-            )
-        except OSError as error:
-            raise ListenError(listen_problem(settings.admin.host, settings.admin.port, error)) from error
         addresses = await stack.enter_async_context(_reserved(settings.listen.host, settings.listen.port))
         failure: asyncio.Future[None] = loop.create_future()
         crew = _Crew(configuration, addresses, lock, command, roll, telemetry.recent, readiness, log, failure)
@@ -617,7 +591,7 @@ async def lead(configuration: Configuration, source: Source, stream: TextIO, com
                 crew.failure.result()
             if crew.complete.is_set():
                 status.proxy_url = url_of("https" if configuration.listener_tls else "http", *addresses[0][1][:2])
-                _tell_start(log, crew, status.proxy_url, url_of("http", *admin_address))
+                tell_start(log, crew.configuration, status.proxy_url, admin_url, workers=settings.workers)
                 reloader = Reloader(source, reload_wanted, crew.take_over, crew.reload_interval_s, log, telemetry)
                 tasks.append(loop.create_task(reloader.run()))
             await asyncio.wait([tasks[0], crew.failure], return_when=asyncio.FIRST_COMPLETED)
@@ -649,20 +623,6 @@ def _signals(roll: _Roll) -> tuple[asyncio.Event, asyncio.Event]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     return stop, reload_wanted
-
-
-def _tell_start(log: Log, crew: _Crew, url: str, admin_url: str) -> None:
-    settings = crew.configuration.settings
-    log.info(
-        "serving",
-        listen=url,
-        admin=admin_url,
-        upstream=settings.upstream.url,
-        mode=settings.check.mode.value,
-        operations=len(crew.configuration.catalog.operations),
-        loop=kind_of(asyncio.get_running_loop()),
-        workers=settings.workers,
-    )
 
 
 def _require(settings: Settings) -> None:

@@ -658,7 +658,8 @@ async def test_off_it_is_not_even_imported_and_the_context_passes_byte_for_byte(
 
 
 @pytest.mark.parametrize(
-    "workers", ["1", pytest.param("2", marks=pytest.mark.skipif(sys.platform != "linux", reason=""))]
+    "workers",
+    ["1", pytest.param("2", marks=pytest.mark.skipif(sys.platform != "linux", reason="several run on Linux alone"))],
 )
 def test_without_the_extra_it_says_how_to_get_it(workers: str) -> None:
     code = "import sys; sys.modules['opentelemetry.sdk'] = None; from proxy.cli import main; sys.exit(main())"
